@@ -1,0 +1,1 @@
+"""Durable async/await for Python, native to asyncio."""

@@ -1,0 +1,122 @@
+"""The seam between a worker and the place where promises live.
+
+A `Store` speaks the current specification's verbs. Two doors lead in:
+
+* `call(request)`: any request, awaited; durable and safe to show when it returns.
+* the fenced door (`fence_create`, `fence_settle`, `fulfill`): what a held execution does at
+  every step. Plain method calls without a request object, because this is the hot path.
+  The answer is the promise as it now stands, or `LOST` (the task is not held at that
+  version any more), or None: the answer comes later, through `acked`.
+
+An in-process store (`in_process` is true) applies a fenced call at once and in order, so
+a create may be followed by work before it is durable (S20), and everything that leaves the
+store (replies, messages, `acked`) waits for the commit that covers it (S21).
+
+This file knows no machine, no loop and no file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, Final, Protocol
+
+from ..protocol.records import Promise, PromiseState, Value
+from ..protocol.requests import Message, Reply, Request
+
+
+class Refusal(Enum):
+    """Why a fenced call was not carried out."""
+
+    LOST = "the task is not held at this version"
+
+
+LOST: Final = Refusal.LOST
+
+Acked = Callable[[Any, Promise | Refusal], None]
+"""Called as acked(context, answer) from the event loop, never from inside the store call."""
+
+
+class Store(Protocol):
+    """Where promises, tasks and schedules live."""
+
+    in_process: bool
+    """Fenced calls are applied at once and in order; leases end with this process."""
+
+    async def open(self) -> None:
+        """Make the store ready on the running loop. Idempotent; counts its users."""
+        ...
+
+    async def close(self) -> None:
+        """Commit what is outstanding and let go of everything once the last user closes."""
+        ...
+
+    async def call(self, request: Request) -> Reply:
+        """Carry out one request; everything the reply shows is durable on return.
+
+        Cancelling the caller never cancels the request.
+        """
+        ...
+
+    async def load(self, root: str) -> list[Promise]:
+        """Every stored promise that replay of this execution may ask for (S9).
+
+        The derived-id promises it owns, those that others own but whose id it would
+        derive, and the same for explicit-id promises its log records name. Any order.
+        """
+        ...
+
+    def fence_create(
+        self, task_id: str, version: int, promise: Promise, acked: Acked | None, context: Any
+    ) -> Promise | Refusal | None:
+        """Create a promise on condition that the task is held at this version.
+
+        Args:
+            promise: The record to create; state and settled_at_ms are the store's to judge.
+            acked: Called once the record is durable; None when nobody waits for that.
+
+        Returns:
+            The standing record (the given one when it is new), LOST, or None for later.
+        """
+        ...
+
+    def fence_settle(
+        self,
+        task_id: str,
+        version: int,
+        promise_id: str,
+        state: PromiseState,
+        value: Value,
+        acked: Acked,
+        context: Any,
+    ) -> Promise | Refusal | None:
+        """Settle a promise on condition that the task is held at this version.
+
+        Returns:
+            The settled record when it is durable already, LOST, or None: `acked` follows.
+        """
+        ...
+
+    def fulfill(
+        self,
+        task_id: str,
+        version: int,
+        state: PromiseState,
+        value: Value,
+        acked: Acked,
+        context: Any,
+    ) -> Promise | Refusal | None:
+        """Settle the task's own promise and end the task. Answers as `fence_settle`."""
+        ...
+
+    def flush(self) -> None:
+        """Begin writing what was created so far, though nobody waits for it."""
+        ...
+
+    def subscribe(self, group: str, pid: str, deliver: Callable[[Message], None]) -> Callable[[], None]:
+        """Receive messages for poll addresses of this group and pid (S53).
+
+        `deliver` is called from the event loop. Pending tasks that this address can take
+        are delivered at once. Call the returned function to stop.
+        """
+        ...
