@@ -1,0 +1,148 @@
+"""The schedule.* requests and the firing of schedules (R7; current-protocol §4.3, §5).
+
+Cron expressions have five fields, or six with seconds first; they are read in UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+from cronsim import CronSim, CronSimError
+
+from ..protocol.records import EMPTY, Promise, Schedule
+from ..protocol.requests import (
+    Reply,
+    ScheduleCreate,
+    ScheduleDelete,
+    ScheduleGet,
+    ScheduleSearch,
+)
+from .deadlines import SCHEDULE
+from .promises import absent
+from .search import search_schedules
+from .state import State
+from .transitions import PENDING, create, touch
+
+NEVER_MS: Final = 253_402_300_799_000
+"""The end of year 9999: the next run of a schedule whose calendar has run out."""
+
+_MAX_CRON_LENGTH: Final = 256
+
+
+def schedule_create(state: State, request: ScheduleCreate, now_ms: int) -> Reply:
+    """Create a schedule; an existing id is answered as it stands."""
+    next_run_at_ms = next(occurrences(request.cron, now_ms), None)
+    if next_run_at_ms is None:
+        return Reply(400, error=f"cron must name an instant to come, is {request.cron!r}")
+    schedule = state.schedules.get(request.id)
+    if schedule is None:
+        schedule = Schedule(
+            id=request.id,
+            cron=request.cron,
+            promise_id=request.promise_id,
+            promise_timeout_ms=request.promise_timeout_ms,
+            created_at_ms=now_ms,
+            next_run_at_ms=next_run_at_ms,
+            promise_param=request.promise_param,
+            promise_tags=request.promise_tags,
+        )
+        _put(state, schedule)
+    return Reply(200, schedule=schedule)
+
+
+def schedule_get(state: State, request: ScheduleGet, now_ms: int) -> Reply:
+    """Read one schedule."""
+    schedule = state.schedules.get(request.id)
+    if schedule is None:
+        return absent("schedule", request.id)
+    return Reply(200, schedule=schedule)
+
+
+def schedule_delete(state: State, request: ScheduleDelete, now_ms: int) -> Reply:
+    """Delete one schedule; promises it created stay."""
+    if state.schedules.pop(request.id, None) is None:
+        return absent("schedule", request.id)
+    state.changed_schedules[request.id] = None
+    state.deadlines.disarm(SCHEDULE, request.id)
+    return Reply(200)
+
+
+def schedule_search(state: State, request: ScheduleSearch, now_ms: int) -> Reply:
+    """List schedules by the tags of their promises."""
+    return search_schedules(state.schedules.values(), request)
+
+
+def occurrences(cron: str, after_ms: int) -> Iterator[int]:
+    """The instants of a cron expression strictly after an instant; none if it is no cron."""
+    if len(cron) > _MAX_CRON_LENGTH:
+        return
+    try:
+        instants = CronSim(cron, datetime.fromtimestamp(after_ms // 1000, UTC))
+        for instant in instants:
+            yield int(instant.timestamp()) * 1000
+    except (CronSimError, ValueError, TypeError, AssertionError, OverflowError, OSError):
+        # What the library and the calendar raise at bad fields and past year 9999.
+        return
+
+
+def fire(state: State, schedule: Schedule, now_ms: int, limit: int) -> int:
+    """Create the promises of at most `limit` occurrences that are due; returns how many (R7)."""
+    fired = 0
+    next_run_at_ms = schedule.next_run_at_ms
+    last_run_at_ms = schedule.last_run_at_ms
+    instants = occurrences(schedule.cron, next_run_at_ms)
+    while next_run_at_ms <= now_ms and fired < limit:
+        _fire_once(state, schedule, next_run_at_ms, now_ms)
+        fired += 1
+        last_run_at_ms = next_run_at_ms
+        next_run_at_ms = next(instants, NEVER_MS)
+    if fired:
+        _put(
+            state,
+            msgspec.structs.replace(
+                schedule, next_run_at_ms=next_run_at_ms, last_run_at_ms=last_run_at_ms
+            ),
+        )
+    return fired
+
+
+def due_ids(schedule: Schedule, now_ms: int, limit: int) -> Iterator[str]:
+    """The ids of the promises that `fire` would create."""
+    at_ms = schedule.next_run_at_ms
+    instants = occurrences(schedule.cron, at_ms)
+    while at_ms <= now_ms and limit > 0:
+        yield expand(schedule.promise_id, schedule.id, at_ms)
+        limit -= 1
+        at_ms = next(instants, NEVER_MS)
+
+
+def expand(template: str, schedule_id: str, at_ms: int) -> str:
+    """The promise id of one occurrence."""
+    return template.replace("{{.id}}", schedule_id).replace("{{.timestamp}}", str(at_ms))
+
+
+def _fire_once(state: State, schedule: Schedule, at_ms: int, now_ms: int) -> None:
+    id = expand(schedule.promise_id, schedule.id, at_ms)
+    if touch(state, id, now_ms) is not None:
+        return
+    # A root of its own: what a worker's client would have tagged it with.
+    lineage = {"resonate:origin": id, "resonate:branch": id, "resonate:parent": id}
+    promise = Promise(
+        id=id,
+        state=PENDING,
+        timeout_at_ms=at_ms + schedule.promise_timeout_ms,
+        created_at_ms=at_ms,
+        param=schedule.promise_param,
+        value=EMPTY,
+        tags={**lineage, **schedule.promise_tags, "resonate:schedule": schedule.id},
+    )
+    create(state, promise, at_ms, now_ms)
+
+
+def _put(state: State, schedule: Schedule) -> None:
+    state.schedules[schedule.id] = schedule
+    state.changed_schedules[schedule.id] = None
+    state.deadlines.arm(SCHEDULE, schedule.id, schedule.next_run_at_ms)
