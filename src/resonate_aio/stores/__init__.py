@@ -1,0 +1,1 @@
+"""Where promises live: the seam every store satisfies, and the stores themselves."""

@@ -1,0 +1,159 @@
+"""Message routing inside one process: from addresses to the subscribers that take them.
+
+The semantics are those of the server's poll transport (current-protocol §9.2): unicast to
+one pid, anycast to a preferred pid or else round the group. What nobody takes is dropped;
+the retry timer of the task (R6) or the waiter's own re-check recovers it. Deliveries run
+from the loop, in order, never inside the call that caused them. This file knows no machine:
+whether an execute still holds is asked when it is about to be delivered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Final
+
+from ..protocol.requests import Execute, Message
+
+_log = logging.getLogger("resonate_aio.stores")
+
+_DELIVERIES_PER_PASS: Final = 64
+
+Deliver = Callable[[Message], None]
+
+
+@lru_cache(maxsize=1024)
+def parse_address(address: str) -> tuple[bool, str, str] | None:
+    """The parts (is unicast, group, pid or "") of a poll address, or None for another kind.
+
+    Lenient: `poll://group`, `poll://group/pid` and a bare `group` are anycast.
+    """
+    rest = address
+    if "://" in address:
+        scheme, _, rest = address.partition("://")
+        if scheme != "poll":
+            return None
+    cast, at, member = rest.rpartition("@")
+    group, _, pid = member.partition("/")
+    if not group or (at and cast not in {"uni", "any"}):
+        return None
+    return cast == "uni", group, pid
+
+
+class Member:
+    """One subscriber: a group, a pid and where its messages go."""
+
+    __slots__ = ("deliver", "group", "is_live", "pid")
+
+    def __init__(self, group: str, pid: str, deliver: Deliver) -> None:
+        self.group = group
+        self.pid = pid
+        self.deliver = deliver
+        self.is_live = True
+
+
+class Hub:
+    """Routes messages to members and hands them over from the loop.
+
+    Args:
+        is_current: Whether an execute is still worth delivering.
+    """
+
+    __slots__ = ("_groups", "_is_current", "_is_scheduled", "_loop", "_queue", "_turns")
+
+    def __init__(self, is_current: Callable[[Execute], bool]) -> None:
+        self._is_current = is_current
+        self._groups: dict[str, list[Member]] = {}
+        self._turns: dict[str, int] = {}
+        self._queue: deque[tuple[str, Message]] = deque()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_scheduled = False
+
+    def bind(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        """Deliver from this loop from now on; None drops what is queued and delivers nothing."""
+        self._loop = loop
+        self._queue.clear()
+        self._is_scheduled = False
+
+    def join(self, member: Member) -> None:
+        """Let the member take part."""
+        self._groups.setdefault(member.group, []).append(member)
+
+    def leave(self, member: Member) -> None:
+        """Take the member out. Idempotent."""
+        if not member.is_live:
+            return
+        member.is_live = False
+        members = self._groups[member.group]
+        members.remove(member)
+        if not members:
+            del self._groups[member.group]
+            self._turns.pop(member.group, None)
+
+    def takes(self, member: Member, address: str) -> bool:
+        """Whether a message to the address may go to this member as things stand."""
+        parts = parse_address(address)
+        if parts is None or parts[1] != member.group:
+            return False
+        is_unicast, _, pid = parts
+        if pid == member.pid:
+            return True
+        return not is_unicast and (not pid or self._named(member.group, pid) is None)
+
+    def send(self, address: str, message: Message) -> None:
+        """Deliver the message to one member soon; it is dropped if nobody takes it then."""
+        if self._loop is None:
+            return
+        self._queue.append((address, message))
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            self._loop.call_soon(self._drain, self._loop)
+
+    def _route(self, address: str) -> Member | None:
+        parts = parse_address(address)
+        if parts is None:
+            return None
+        is_unicast, group, pid = parts
+        members = self._groups.get(group)
+        if not members:
+            return None
+        if pid:
+            named = self._named(group, pid)
+            if named is not None or is_unicast:
+                return named
+        elif is_unicast:
+            return None
+        turn = self._turns.get(group, 0) % len(members)
+        self._turns[group] = turn + 1
+        return members[turn]
+
+    def _named(self, group: str, pid: str) -> Member | None:
+        for member in self._groups.get(group, ()):
+            if member.pid == pid:
+                return member
+        return None
+
+    def _drain(self, loop: asyncio.AbstractEventLoop) -> None:
+        if loop is not self._loop:
+            return
+        for _ in range(_DELIVERIES_PER_PASS):
+            if not self._queue:
+                break
+            address, message = self._queue.popleft()
+            if isinstance(message, Execute) and not self._is_current(message):
+                continue
+            member = self._route(address)
+            if member is None:
+                _log.debug("nobody here takes messages to %s: dropped", address)
+                continue
+            try:
+                member.deliver(message)
+            except Exception:  # noqa: BLE001  one subscriber's fault must not stop the others
+                _log.exception("subscriber %s/%s failed on a message", member.group, member.pid)
+        if self._queue and self._loop is loop:
+            loop.call_soon(self._drain, loop)
+        else:
+            self._is_scheduled = False
