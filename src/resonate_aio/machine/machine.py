@@ -39,8 +39,8 @@ from .transitions import (
     expire,
     give_task,
     is_live,
+    postpone,
     release,
-    retry_at,
     settle,
 )
 
@@ -225,9 +225,7 @@ class PromiseMachine(State):
         task = self.tasks[id]
         if task.state is not TASK_PENDING:
             raise ValueError(f"task {id!r} is {task.state}, not pending: nothing to postpone")
-        retry_at(self, task, retry_at_ms, lapses=lapses)
-        self.dispatched.pop(id, None)
-        self.outbox.pop(("execute", id), None)
+        postpone(self, task, retry_at_ms, task.lapses if lapses is None else lapses)
 
     # -- partial state
 

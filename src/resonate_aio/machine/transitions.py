@@ -270,28 +270,23 @@ def dispatch(state: State, task: Task, now_ms: int) -> Task:
 
     Nothing happens for a promise that is past its deadline (C5).
     """
-    promise = state.promises[task.id]
-    target = target_of(promise)
-    if target is None or not is_live(promise, now_ms):
-        return task
-    task = retry_at(state, task, now_ms + state.retry_timeout_ms)
-    state.outbox["execute", task.id] = (target, Execute(task.id, task.version))
-    state.dispatched[task.id] = None
-    return task
+    return _enter_pending(state, task, task.resumes, now_ms, now_ms)
 
 
-def retry_at(state: State, task: Task, retry_at_ms: int, *, lapses: int | None = None) -> Task:
-    """Arm the next dispatch of a pending task."""
+def postpone(state: State, task: Task, retry_at_ms: int, lapses: int) -> Task:
+    """Put the next dispatch of a pending task at an instant and withdraw its execute."""
+    if state.dispatched.pop(task.id, 0) is None:
+        state.outbox.pop(("execute", task.id), None)
     return _put(
         state,
         Task(
-            id=task.id,
-            state=TASK_PENDING,
-            version=task.version,
-            resumes=task.resumes,
+            task.id,
+            TASK_PENDING,
+            task.version,
+            task.resumes,
             retry_at_ms=retry_at_ms,
             acquired_at_ms=task.acquired_at_ms,
-            lapses=task.lapses if lapses is None else lapses,
+            lapses=lapses,
         ),
     )
 
@@ -299,8 +294,27 @@ def retry_at(state: State, task: Task, retry_at_ms: int, *, lapses: int | None =
 def _enter_pending(
     state: State, task: Task, resumes: tuple[str, ...], retry_at_ms: int, now_ms: int
 ) -> Task:
-    task = retry_at(state, _idle(task, TASK_PENDING, resumes), retry_at_ms)
-    return dispatch(state, task, now_ms) if retry_at_ms <= now_ms else task
+    """Make a task pending; dispatch it if that is due and its promise is live."""
+    id = task.id
+    promise = state.promises[id]
+    target = target_of(promise)
+    due = target is not None and retry_at_ms <= now_ms < promise.timeout_at_ms
+    task = _put(
+        state,
+        Task(
+            id,
+            TASK_PENDING,
+            task.version,
+            resumes,
+            retry_at_ms=now_ms + state.retry_timeout_ms if due else retry_at_ms,
+            acquired_at_ms=task.acquired_at_ms,
+            lapses=task.lapses,
+        ),
+    )
+    if due and target is not None:
+        state.outbox["execute", id] = (target, Execute(id, task.version))
+        state.dispatched[id] = None
+    return task
 
 
 def _resume(state: State, awaiter: str, awaited: str, now_ms: int) -> None:
