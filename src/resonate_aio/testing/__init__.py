@@ -1,0 +1,1 @@
+"""What tests of durable programs need: virtual time, simulated crashes."""
