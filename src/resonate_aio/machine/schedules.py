@@ -26,8 +26,8 @@ from .search import search_schedules
 from .state import State
 from .transitions import PENDING, create, touch
 
-NEVER_MS: Final = 253_402_300_799_000
-"""The end of year 9999: the next run of a schedule whose calendar has run out."""
+NEVER_MS: Final = 2**53 - 1
+"""The next run of a schedule whose calendar has run out; no clock gets there."""
 
 _MAX_CRON_LENGTH: Final = 256
 
