@@ -177,6 +177,15 @@ def test_continue_needs_a_halted_task(m: CheckedMachine) -> None:
     assert m.resume().status == 409
 
 
+def test_a_task_is_told_of_everything_that_settled_while_it_was_busy(m: CheckedMachine) -> None:
+    m.held()
+    for id in ("x", "y"):
+        m.create(id, EXTERNAL)
+        m.callback(id)
+        m.resolve(id)
+    assert m.task().resumes == ("x", "y")
+
+
 def test_preload_holds_the_rest_of_the_branch(m: CheckedMachine) -> None:
     branch = {"resonate:branch": "t"}
     for id in ("t.2", "t.1"):

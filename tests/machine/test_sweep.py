@@ -126,6 +126,19 @@ def test_the_heap_stays_small_under_steps_settled_long_before_their_deadline() -
     assert m.next_due_ms() == TTL
 
 
+def test_a_deadline_comes_before_lease_and_retry_however_short_the_sweep(
+    m: CheckedMachine,
+) -> None:
+    m.held(until=TTL + 1)
+    m.checked(lambda: m.sweep(TTL + 1, limit=1), TTL + 1, background=True)
+    assert m.tasks["t"].state is TaskState.FULFILLED
+    assert m.sent() == []
+    m.ask(EVERY_MINUTE, TTL + 1)
+    m.checked(lambda: m.sweep(FAR, limit=1), FAR, background=True)
+    assert m.tasks["s-120000"].state is TaskState.PENDING
+    assert ("execute", "s-120000") not in m.outbox
+
+
 def test_redispatch_offers_what_the_subscriber_can_take(m: CheckedMachine) -> None:
     other = {"resonate:target": "poll://any@others"}
     m.create("t", TARGET)

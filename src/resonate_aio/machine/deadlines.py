@@ -52,14 +52,15 @@ class Deadlines:
             self._stale += 1
         armed[id] = due_ms
         heappush(self._heap, (due_ms, kind, id))
-        if before_ms is not None:
+        if self._stale > _SLACK:
             self._compact()
 
     def disarm(self, kind: int, id: str) -> None:
         """Forget the entry of this kind and id, if there is one."""
         if self.armed[kind].pop(id, None) is not None:
             self._stale += 1
-            self._compact()
+            if self._stale > _SLACK:
+                self._compact()
 
     def first(self) -> Entry | None:
         """The earliest entry that counts: (due_ms, kind, id)."""
@@ -83,7 +84,7 @@ class Deadlines:
         self.armed[entry[1]][entry[2]] = due_ms
 
     def _compact(self) -> None:
-        if self._stale <= _SLACK or self._stale * 2 <= len(self._heap):
+        if self._stale * 2 <= len(self._heap):
             return
         self._heap = [
             (due_ms, kind, id) for kind, ids in enumerate(self.armed) for id, due_ms in ids.items()

@@ -12,7 +12,10 @@ from ..protocol.requests import Message
 from .deadlines import Deadlines
 
 OutboxKey = tuple[str, ...]
-"""("execute", task id) or ("unblock", promise id, address)."""
+"""("execute", task id), ("unblock", promise id, address) or ("watched", promise id)."""
+
+WATCHED = "watched:"
+"""The address of the shell itself: it hears of the promises it put into `State.watched`."""
 
 
 class State:
@@ -31,6 +34,7 @@ class State:
         "retry_timeout_ms",
         "schedules",
         "tasks",
+        "watched",
     )
 
     def __init__(self, *, retry_timeout_ms: int) -> None:
@@ -55,4 +59,6 @@ class State:
         """Tag resonate:branch -> ids of the promises that carry it (preload)."""
         self.dispatched: dict[str, None] = {}
         """Pending tasks whose execute went out since they became pending."""
+        self.watched: dict[str, None] = {}
+        """Ids whose settlement the shell wants to hear of; never stored, gone when settled."""
         self.deadlines = Deadlines()

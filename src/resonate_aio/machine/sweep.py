@@ -70,11 +70,9 @@ def _step(state: State, entry: Entry, now_ms: int) -> None:
     """One step on a promise or a task; its entry is taken from the heap."""
     _, kind, id = entry
     promise = state.promises[id]
-    if kind == PROMISE:
-        expire(state, promise, now_ms)
+    if kind == PROMISE or not is_live(promise, now_ms):
+        expire(state, promise, now_ms)  # The deadline comes before lease and retry (C5).
         return
-    if not is_live(promise, now_ms):
-        return  # Its own deadline is due too and ends the task (C5).
     task = state.tasks[id]
     if kind == LEASE:
         release(state, task, now_ms)

@@ -23,7 +23,7 @@ from ..protocol.records import (
 )
 from ..protocol.requests import Execute, Unblock
 from .deadlines import LEASE, PROMISE, RETRY
-from .state import State
+from .state import WATCHED, State
 
 # Bound once: looking a member up on an enum class costs more than the rest of a guard.
 PENDING: Final = PromiseState.PENDING
@@ -160,7 +160,7 @@ def settle(
     )
     state.promises[promise.id] = settled
     state.changed[promise.id] = None
-    if promise.tags:
+    if promise.tags or promise.id in state.watched:
         _conclude(state, settled, now_ms)
     return settled
 
@@ -170,7 +170,7 @@ def expire(state: State, promise: Promise, now_ms: int) -> Promise:
     settled = _at_deadline(promise, promise.created_at_ms)
     state.promises[promise.id] = settled
     state.changed[promise.id] = None
-    if promise.tags:
+    if promise.tags or promise.id in state.watched:
         _conclude(state, settled, now_ms)
     return settled
 
@@ -187,6 +187,8 @@ def _conclude(state: State, promise: Promise, now_ms: int) -> None:
         message = Unblock(promise)
         for address in addresses:
             state.outbox["unblock", id, address] = (address, message)
+    if state.watched.pop(id, 0) is None:
+        state.outbox["watched", id] = (WATCHED, Unblock(promise))
     awaiters = state.callbacks.pop(id, None)
     if awaiters is not None:
         for awaiter in awaiters:
