@@ -16,13 +16,16 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
 
-from ..protocol.requests import Execute, Message
+from ..machine.state import WATCHED
+from ..protocol.records import Promise
+from ..protocol.requests import Execute, Message, Unblock
 
 _log = logging.getLogger("resonate_aio.stores")
 
 _DELIVERIES_PER_PASS: Final = 64
 
 Deliver = Callable[[Message], None]
+Settled = Callable[[Promise], None]
 
 
 @lru_cache(maxsize=1024)
@@ -62,12 +65,21 @@ class Hub:
         is_current: Whether an execute is still worth delivering.
     """
 
-    __slots__ = ("_groups", "_is_current", "_is_scheduled", "_loop", "_queue", "_turns")
+    __slots__ = (
+        "_groups",
+        "_is_current",
+        "_is_scheduled",
+        "_loop",
+        "_queue",
+        "_turns",
+        "_watchers",
+    )
 
     def __init__(self, is_current: Callable[[Execute], bool]) -> None:
         self._is_current = is_current
         self._groups: dict[str, list[Member]] = {}
         self._turns: dict[str, int] = {}
+        self._watchers: dict[str, list[Settled]] = {}
         self._queue: deque[tuple[str, Message]] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_scheduled = False
@@ -93,6 +105,22 @@ class Hub:
             del self._groups[member.group]
             self._turns.pop(member.group, None)
 
+    def watch(self, id: str, settled: Settled) -> None:
+        """Call the function with the promise's settled record, soon after it is recorded."""
+        self._watchers.setdefault(id, []).append(settled)
+
+    def unwatch(self, id: str, settled: Settled) -> bool:
+        """Do not call it any more; whether nobody watches the id now."""
+        watchers = self._watchers.get(id)
+        if watchers is None:
+            return True
+        if settled in watchers:
+            watchers.remove(settled)
+        if watchers:
+            return False
+        del self._watchers[id]
+        return True
+
     def takes(self, member: Member, address: str) -> bool:
         """Whether a message to the address may go to this member as things stand."""
         parts = parse_address(address)
@@ -111,6 +139,14 @@ class Hub:
         if not self._is_scheduled:
             self._is_scheduled = True
             self._loop.call_soon(self._drain, self._loop)
+
+    def _tell_watchers(self, message: Message) -> None:
+        assert isinstance(message, Unblock)  # the machine sends nothing else to this address
+        for settled in self._watchers.pop(message.promise.id, ()):
+            try:
+                settled(message.promise)
+            except Exception:  # noqa: BLE001  one watcher's fault must not stop the others
+                _log.exception("a watcher of %r failed", message.promise.id)
 
     def _route(self, address: str) -> Member | None:
         parts = parse_address(address)
@@ -143,6 +179,9 @@ class Hub:
             if not self._queue:
                 break
             address, message = self._queue.popleft()
+            if address == WATCHED:
+                self._tell_watchers(message)
+                continue
             if isinstance(message, Execute) and not self._is_current(message):
                 continue
             member = self._route(address)

@@ -15,11 +15,14 @@ from typing import Final
 from ..clock import Clock, SystemClock
 from ..errors import ResonateStoreError
 from ..machine.machine import PromiseMachine
-from ..protocol.records import TaskState
-from ..protocol.requests import Execute, Message
+from ..machine.state import WATCHED
+from ..protocol.records import Promise, PromiseState, TaskState
+from ..protocol.requests import Execute, Message, PromiseGet, Reply, Request, Unblock
 from .hub import Hub, Member
 
-_NEVER_MS: Final = 2**63
+NEVER_MS: Final = 2**63
+"""When no timer is set."""
+
 _LONGEST_TIMER_S: Final = 300.0
 """A loop timer runs on the monotonic clock; deadlines are wall time, so it looks again."""
 
@@ -34,7 +37,16 @@ class InProcessStore:
         clock: Where the time is read; the system's by default.
     """
 
-    __slots__ = ("_armed_ms", "_clock", "_hub", "_loop", "_machine", "_timer", "_users")
+    __slots__ = (
+        "_armed_ms",
+        "_clock",
+        "_hub",
+        "_late_watches",
+        "_loop",
+        "_machine",
+        "_timer",
+        "_users",
+    )
 
     in_process = True
 
@@ -44,8 +56,9 @@ class InProcessStore:
         self._hub = Hub(self._is_current)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._armed_ms = _NEVER_MS
+        self._armed_ms = NEVER_MS
         self._users = 0
+        self._late_watches: set[asyncio.Task[None]] = set()
 
     @property
     def machine(self) -> PromiseMachine:
@@ -78,6 +91,40 @@ class InProcessStore:
             self._hub.leave(member)
 
         return leave
+
+    def watch(self, promise_id: str, settled: Callable[[Promise], None]) -> None:
+        """Call settled(promise) once the promise is settled, from the event loop.
+
+        Also when it was settled before; nothing happens for an id that does not exist.
+        """
+        loop = self._check_open()
+        self._hub.watch(promise_id, settled)
+        promise = self._machine.promises.get(promise_id)
+        if promise is not None and promise.state is PromiseState.PENDING:
+            self._machine.watched[promise_id] = None
+            return
+        task = loop.create_task(self._tell_settled(promise_id))
+        self._late_watches.add(task)
+        task.add_done_callback(self._late_watches.discard)
+
+    def unwatch(self, promise_id: str, settled: Callable[[Promise], None]) -> None:
+        """Do not call it any more. Unknown pairs are ignored."""
+        if self._hub.unwatch(promise_id, settled):
+            self._machine.watched.pop(promise_id, None)
+
+    async def _tell_settled(self, promise_id: str) -> None:
+        """Watchers of a promise that is not pending in memory: read it, then tell them."""
+        promise = (await self.call(PromiseGet(promise_id))).promise
+        if promise is None:
+            return
+        if promise.state is PromiseState.PENDING:
+            self._machine.watched[promise_id] = None
+        else:
+            self._hub.send(WATCHED, Unblock(promise))
+
+    async def call(self, request: Request) -> Reply:
+        """Carry out one request; see `Store.call`."""
+        raise NotImplementedError
 
     def _is_current(self, message: Execute) -> bool:
         task = self._machine.tasks.get(message.id)
@@ -121,16 +168,23 @@ class InProcessStore:
     def _bind(self, loop: asyncio.AbstractEventLoop) -> None:
         """Live on this loop until `_unbind`."""
         self._loop = loop
+        self._armed_ms = NEVER_MS
         self._hub.bind(loop)
         self._arm()
 
     def _unbind(self) -> None:
+        self._pause()
+        self._loop = None
+
+    def _pause(self) -> None:
+        """No more timers and messages from here on."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._armed_ms = _NEVER_MS
+        self._armed_ms = -1
         self._hub.bind(None)
-        self._loop = None
+        for task in self._late_watches:
+            task.cancel()
 
     def _arm(self) -> None:
         """Set the timer for the machine's next due instant, if that moved forward."""
@@ -149,7 +203,11 @@ class InProcessStore:
         if loop is not self._loop:
             return
         self._timer = None
-        self._armed_ms = _NEVER_MS
-        self._machine.sweep(self._clock.now_ms(), limit=_STEPS_PER_SWEEP)
+        self._armed_ms = NEVER_MS
+        self._sweep(self._clock.now_ms())
+
+    def _sweep(self, now_ms: int) -> None:
+        """Run what is due and set the timer again."""
+        self._machine.sweep(now_ms, limit=_STEPS_PER_SWEEP)
         self._effects()
         self._arm()

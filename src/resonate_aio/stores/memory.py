@@ -108,7 +108,7 @@ class MemoryStore(InProcessStore):
         record = machine.fence_create(task_id, version, promise, self._clock.now_ms())
         if record is None:
             return LOST
-        if promise.tags:
+        if promise.tags or machine.outbox:
             self._effects()
         return record
 

@@ -1,0 +1,112 @@
+"""What a store with partial memory must keep in it for the executions that are held.
+
+A fenced create takes "not in memory" for "does not exist". That is sound for an id below a
+held root as long as every record that somebody else put there is in memory; what the holder
+itself recorded may be forgotten, because it asks for an id once. This file keeps the account
+of who keeps what. It knows no machine, file or loop.
+"""
+
+from __future__ import annotations
+
+from ..protocol.records import Promise
+from .lineage import is_derived, prefixes
+
+
+class Hold:
+    """One execution that is held, or about to be.
+
+    `found` is what a scan at the acquire brought to light, until `load` asks for it.
+    """
+
+    __slots__ = ("claims", "found", "kept", "root", "trees")
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.claims = 0
+        self.found: list[Promise] | None = None
+        self.kept: dict[str, None] = {}
+        self.trees: dict[str, None] = {root: None}
+
+
+class Holds:
+    """The holds of a store, by root and by the trees of ids they cover."""
+
+    __slots__ = ("_by_tree", "_keepers", "by_root", "known")
+
+    def __init__(self) -> None:
+        self.by_root: dict[str, Hold] = {}
+        self.known: dict[str, str] = {}
+        """Roots below which absence from memory means absence, with the ids' beginning."""
+        self._by_tree: dict[str, list[Hold]] = {}
+        self._keepers: dict[str, int] = {}
+
+    def claim(self, root: str) -> Hold:
+        """The hold of the root, made if need be; counts an acquire that is on its way."""
+        hold = self.by_root.get(root)
+        if hold is None:
+            hold = self.by_root[root] = Hold(root)
+            self._by_tree.setdefault(root, []).append(hold)
+        hold.claims += 1
+        return hold
+
+    def confirm(self, hold: Hold, trees: dict[str, None]) -> None:
+        """Everything that others put below the root and these trees is in memory now."""
+        for tree in trees:
+            self.cover(hold, tree)
+        self.known[hold.root] = f"{hold.root}."
+
+    def doubt(self, root: str) -> None:
+        """The root is held anew: what is below it is to be looked at before it is trusted."""
+        self.known.pop(root, None)
+
+    def cover(self, hold: Hold, tree: str) -> None:
+        """Let the hold cover the ids below this explicit id too."""
+        if tree not in hold.trees:
+            hold.trees[tree] = None
+            self._by_tree.setdefault(tree, []).append(hold)
+
+    def covers(self, root: str, id: str) -> bool:
+        """Whether absence of the id from memory means absence, for the holder of the root."""
+        if root not in self.known:
+            return False
+        trees = self.by_root[root].trees
+        return any(prefix in trees for prefix in prefixes(id))
+
+    def keep(self, hold: Hold, id: str) -> None:
+        """Keep the record in memory for as long as the hold lasts."""
+        if id not in hold.kept:
+            hold.kept[id] = None
+            self._keepers[id] = self._keepers.get(id, 0) + 1
+
+    def keep_below(self, id: str) -> None:
+        """Keep the record for every hold that covers its id."""
+        for prefix in prefixes(id):
+            for hold in self._by_tree.get(prefix, ()):
+                self.keep(hold, id)
+
+    def may_forget(self, promise: Promise) -> bool:
+        """Whether no hold needs the settled record in memory."""
+        if not is_derived(promise) and self.by_root:
+            self.keep_below(promise.id)
+        return promise.id not in self._keepers
+
+    def end(self, hold: Hold) -> list[str]:
+        """End the hold.
+
+        Returns:
+            The ids that nobody keeps any more.
+        """
+        del self.by_root[hold.root]
+        self.known.pop(hold.root, None)
+        for tree in hold.trees:
+            holds = self._by_tree[tree]
+            holds.remove(hold)
+            if not holds:
+                del self._by_tree[tree]
+        freed = []
+        for id in hold.kept:
+            self._keepers[id] -= 1
+            if not self._keepers[id]:
+                del self._keepers[id]
+                freed.append(id)
+        return freed

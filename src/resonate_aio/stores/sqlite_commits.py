@@ -1,0 +1,402 @@
+"""Group commit: how the changes of one machine reach one file.
+
+A change is applied to the machine at once and is recorded by the next batch: everything
+that changed since the last hand-over, one row per id, in the order of first change. While a
+batch is being committed the next one gathers. What leaves the store (replies, acks,
+messages) leaves after the commit that covers it (S21). Settled promises leave memory after
+their commit; `holds.py` says which ones must stay. This file knows no SQL and no request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+import msgspec
+
+from ..clock import Clock
+from ..errors import ResonateStoreError
+from ..machine.transitions import delay_of
+from ..protocol.records import Promise, Task, TaskState
+from .base import LOST
+from .holds import Hold, Holds
+from .in_process import InProcessStore
+from .owner_lock import OwnerLock
+from .sqlite_file import Synchronous, delay_ms, open_file, recover, set_synchronous
+from .sqlite_jobs import Batch, Lookup, Lookups, ReadLive, Run, RunJob
+from .sqlite_rows import Stored
+from .sqlite_writer import Writer
+
+_log = logging.getLogger("resonate_aio.stores")
+
+_CLOSING_PATIENCE_S: Final = 5.0
+_LOADS_PER_PASS: Final = 500
+
+_ACQUIRED: Final = TaskState.ACQUIRED
+
+Then = Callable[[Lookup], None]
+"""What goes on when a look-up is answered."""
+
+
+class Commits(InProcessStore):
+    """A machine whose changes are committed to a file in batches.
+
+    Args:
+        path: The file's real path.
+        synchronous: What a commit survives; see `SqliteStore`.
+        clock: Where the time is read.
+    """
+
+    __slots__ = (
+        "_fault",
+        "_holds",
+        "_inflight",
+        "_is_scheduled",
+        "_is_wanted",
+        "_lock",
+        "_lookups",
+        "_lookups_out",
+        "_next",
+        "_path",
+        "_synchronous",
+        "_writer",
+    )
+
+    def __init__(self, path: str, synchronous: Synchronous, clock: Clock | None) -> None:
+        super().__init__(clock)
+        self._path = path
+        self._synchronous: Synchronous = synchronous
+        self._lock = OwnerLock(path)
+        self._holds = Holds()
+        self._next = Batch(self._committed)
+        self._inflight: Batch | None = None
+        self._lookups: list[tuple[Lookup, Then]] = []
+        self._lookups_out = 0
+        self._is_wanted = False
+        self._is_scheduled = False
+        self._fault: Exception | None = None
+        self._writer: Writer | None = None
+
+    # -- life
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the writer's thread has work whose end the loop has not heard of."""
+        return self._writer is not None and self._writer.is_busy
+
+    async def start(self) -> None:
+        """Open the file on the running loop and take what lives into memory.
+
+        Raises:
+            StoreOwnedError: Another process owns the file.
+            StoreSchemaError: The file is not ours, or of a newer version.
+            ResonateStoreError: It cannot be opened.
+        """
+        loop = asyncio.get_running_loop()
+        now_ms = self._clock.now_ms()
+        self._writer = Writer(
+            self._path, lambda: open_file(self._path, self._lock, self._synchronous), loop
+        )
+        opened: asyncio.Future[None] = loop.create_future()
+        job = ReadLive(
+            lambda connection: recover(connection, now_ms), lambda _, error: _end(opened, error)
+        )
+        self._writer.start(job)
+        try:
+            await opened
+        except BaseException:
+            self._writer.abort()
+            self._writer = None
+            self._lock.release()
+            raise
+        for count, stored in enumerate(job.live):
+            promise, task, awaiters, addresses = stored
+            self._machine.load(promise, _due_task(promise, task, now_ms), awaiters, addresses)
+            if count % _LOADS_PER_PASS == _LOADS_PER_PASS - 1:
+                await asyncio.sleep(0)
+        for schedule in job.schedules:
+            self._machine.load_schedule(schedule)
+        self._bind(loop)
+
+    async def shutdown(self) -> None:
+        """Commit what is outstanding, end the thread, give the file back."""
+        writer = self._writer
+        if writer is None:
+            return
+        self._pause()
+        try:
+            async with asyncio.timeout(_CLOSING_PATIENCE_S):
+                while self._is_dirty() or self._lookups or self._lookups_out:
+                    await self.barrier()
+                    await asyncio.sleep(0)
+        except (TimeoutError, ResonateStoreError):
+            _log.error(
+                "%s was closed before all was written: %d records are lost, none of them "
+                "was acknowledged",
+                self._path,
+                len(self._machine.changed) + len(self._inflight.rows if self._inflight else ()),
+            )
+        stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        writer.stop(0.0, lambda: _end(stopped, None))
+        await stopped
+        self._unlink(writer)
+
+    def crash(self) -> None:
+        """End as a kill would: what is not committed is lost, nobody is told; blocks shortly."""
+        writer = self._writer
+        if writer is not None:
+            writer.abort()
+            self._unlink(writer)
+
+    def _unlink(self, writer: Writer) -> None:
+        writer.join()
+        self._writer = None
+        self._unbind()
+        self._lock.release()
+
+    async def require(self, synchronous: Synchronous) -> None:
+        """Make commits survive at least as much as this asks for."""
+        if synchronous == "FULL" and self._synchronous != "FULL":
+            self._synchronous = synchronous
+            await self.run(lambda connection: set_synchronous(connection, "FULL"))
+
+    async def run(self, work: RunJob) -> Any:
+        """Run one step of other work on the writer's thread.
+
+        Raises:
+            ResonateStoreError: It failed for good.
+        """
+        done: asyncio.Future[None] = self._check_open().create_future()
+        job = Run(work, lambda _, error: _end(done, error))
+        self._connected().submit(job)
+        await done
+        return job.result
+
+    def _check_open(self) -> asyncio.AbstractEventLoop:
+        self._connected()
+        return super()._check_open()
+
+    def _connected(self) -> Writer:
+        if self._writer is None or self._fault is not None:
+            raise ResonateStoreError(f"{self._path} is not open: {self._fault or 'call open()'}")
+        return self._writer
+
+    # -- commits
+
+    def flush(self) -> None:
+        """Begin writing what was created so far, though nobody waits for it."""
+        if self._machine.changed:
+            self._want_commit()
+
+    async def barrier(self) -> None:
+        """Wait until everything that changed so far is recorded."""
+        if self._is_dirty():
+            done: asyncio.Future[None] = self._check_open().create_future()
+            self._after_commit(done, None)
+            await done
+
+    def _is_dirty(self) -> bool:
+        machine = self._machine
+        return bool(machine.changed or machine.changed_schedules or self._inflight is not None)
+
+    def _is_uncommitted(self, id: str) -> bool:
+        inflight = self._inflight
+        return id in self._machine.changed or (inflight is not None and id in inflight.rows)
+
+    def _after_commit(self, reply: asyncio.Future[Any], answer: Any) -> None:
+        """Give the answer once everything that changed so far is recorded."""
+        machine = self._machine
+        if machine.changed or machine.changed_schedules:
+            self._next.replies.append((reply, answer))
+            self._want_commit()
+        elif self._inflight is not None:
+            self._inflight.replies.append((reply, answer))
+        else:
+            reply.set_result(answer)
+
+    def _effects(self) -> None:
+        machine = self._machine
+        if machine.changed or machine.outbox or machine.changed_schedules:
+            self._want_commit()
+        self._arm()
+
+    def _want_commit(self) -> None:
+        self._is_wanted = True
+        if self._inflight is None and not self._is_scheduled and self._loop is not None:
+            self._is_scheduled = True
+            self._loop.call_soon(self._begin)
+
+    def _begin(self) -> None:
+        """Hand over everything that changed; never while a batch is on its way."""
+        self._is_scheduled = False
+        writer = self._writer
+        if self._inflight is not None or writer is None or self._fault is not None:
+            return
+        self._is_wanted = False
+        batch = self._next
+        self._next = Batch(self._committed)
+        machine = self._machine
+        changed, machine.changed = machine.changed, {}
+        promises, tasks = machine.promises, machine.tasks
+        callbacks, listeners = machine.callbacks, machine.listeners
+        rows = batch.rows
+        for id in changed:
+            if id in callbacks or id in listeners:
+                rows[id] = Stored(
+                    promises[id],
+                    tasks.get(id),
+                    tuple(callbacks.get(id, ())),
+                    tuple(listeners.get(id, ())),
+                )
+            else:
+                rows[id] = Stored(promises[id], tasks.get(id))
+        if machine.changed_schedules:
+            for id in machine.changed_schedules:
+                batch.schedules.append((id, machine.schedules.get(id)))
+            machine.changed_schedules.clear()
+        if machine.outbox:
+            batch.messages.extend(machine.outbox.values())
+            machine.outbox.clear()
+        if rows or batch.schedules:
+            self._inflight = batch
+            writer.submit(batch)
+        else:
+            self._publish(batch)
+
+    def _committed(self, batch: Batch, error: Exception | None) -> None:
+        """The batch is durable, or the writer gave up on it."""
+        self._inflight = None
+        if error is not None:
+            self._fail(batch, error)
+            return
+        self._release_recorded(batch)
+        self._publish(batch)
+        if self._is_wanted and not self._is_scheduled:
+            self._begin()
+
+    def _publish(self, batch: Batch) -> None:
+        """Let out what the batch covers."""
+        bad = batch.bad
+        for acked, context, record in batch.acks:
+            try:
+                acked(context, LOST if bad and record.id in bad else record)
+            except Exception:  # noqa: BLE001  one listener's fault must not stop the others
+                _log.exception("the callback for promise %r failed", record.id)
+        for reply, answer in batch.replies:
+            if not reply.done():
+                reply.set_result(answer)
+        for address, message in batch.messages:
+            self._hub.send(address, message)
+
+    def _fail(self, batch: Batch, error: Exception) -> None:
+        """Nothing can be recorded any more: tell those who wait, and say so from now on."""
+        self._fault = error
+        _log.error("%s: writing was given up: %s", self._path, error)
+        fault = ResonateStoreError(f"{self._path}: writing was given up: {error}")
+        for reply, _ in (*batch.replies, *self._next.replies):
+            if not reply.done():
+                reply.set_exception(fault)
+
+    # -- what leaves memory
+
+    def _release_recorded(self, batch: Batch) -> None:
+        """Forget what is settled and recorded, and end the holds of leases that ended."""
+        machine, holds, bad = self._machine, self._holds, batch.bad
+        changed = machine.changed
+        by_root = holds.by_root
+        for id, stored in batch.rows.items():
+            promise = stored[0]
+            if (
+                promise.settled_at_ms is not None
+                and id not in changed
+                and id not in bad
+                and holds.may_forget(promise)
+            ):
+                machine.forget(id)
+            if id in by_root:
+                self._end_unless_held(by_root[id])
+
+    def _end_unless_held(self, hold: Hold) -> None:
+        task = self._machine.tasks.get(hold.root)
+        if hold.claims == 0 and (task is None or task.state is not _ACQUIRED):
+            for id in self._holds.end(hold):
+                self._release(id)
+
+    def _release(self, id: str) -> None:
+        """Forget one promise unless it lives, is not recorded yet, or a hold needs it."""
+        promise = self._machine.promises.get(id)
+        if (
+            promise is not None
+            and promise.settled_at_ms is not None
+            and not self._is_uncommitted(id)
+            and self._holds.may_forget(promise)
+        ):
+            self._machine.forget(id)
+
+    # -- look-ups
+
+    def _look(self, lookup: Lookup, then: Then) -> None:
+        """Ask the file; `then` goes on from a loop callback. One hand-over per loop pass."""
+        if not self._lookups:
+            loop = self._check_open()
+            self._connected()
+            loop.call_soon(self._begin_lookups)
+        self._lookups.append((lookup, then))
+
+    def _begin_lookups(self) -> None:
+        asked, self._lookups = self._lookups, []
+        if self._writer is None or not asked:
+            return
+        self._lookups_out += 1
+        self._writer.submit(
+            Lookups([lookup for lookup, _ in asked], partial(self._looked_up, asked))
+        )
+
+    def _looked_up(
+        self, asked: list[tuple[Lookup, Then]], _: Lookups, error: Exception | None
+    ) -> None:
+        self._lookups_out -= 1
+        for lookup, then in asked:
+            lookup.error = error
+            loaded = [stored for stored in lookup.found if self._load_one(stored)]
+            try:
+                then(lookup)
+            except Exception:  # noqa: BLE001  the other look-ups must not suffer
+                _log.exception("what followed a look-up failed")
+            for stored in loaded:
+                self._release(stored.promise.id)
+
+    def _load_one(self, stored: Stored) -> bool:
+        """Take a settled row into memory; what is pending is there, or was settled since."""
+        promise = stored.promise
+        if promise.settled_at_ms is None or promise.id in self._machine.promises:
+            return False
+        self._machine.load(*stored)
+        return True
+
+
+def _end(future: asyncio.Future[None], error: Exception | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(None)
+    elif isinstance(error, ResonateStoreError):
+        future.set_exception(error)
+    else:
+        fault = ResonateStoreError(f"the store failed: {error}")
+        fault.__cause__ = error
+        future.set_exception(fault)
+
+
+def _due_task(promise: Promise, task: Task | None, now_ms: int) -> Task | None:
+    """The task as it starts in this process: due at once, or when its delay is over (S41)."""
+    if task is None or task.state is not TaskState.PENDING:
+        return task
+    due_ms = max(now_ms, delay_of(promise))
+    if task.lapses > 0 and task.acquired_at_ms is None and task.retry_at_ms is not None:
+        # Not driven since its lease lapsed: a restart does not shorten the pause.
+        due_ms = max(due_ms, min(task.retry_at_ms, now_ms + delay_ms(task.lapses)))
+    return msgspec.structs.replace(task, retry_at_ms=due_ms)

@@ -1,0 +1,405 @@
+"""The two doors of a SQLite file: requests and fenced calls, over a machine that is partial.
+
+All that is pending is in memory; a settled promise is in the file only, so a request that
+names one looks it up first. A fenced create trusts memory for ids below its root (see
+`holds.py`) and looks up any other. This file knows no SQL and commits nothing itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Any
+
+from ..errors import ResonateStoreError
+from ..machine.search import has_tags, view
+from ..machine.transitions import projected
+from ..protocol.records import Promise, PromiseState, Task, TaskState, Value
+from ..protocol.requests import (
+    PromiseCreate,
+    PromiseGet,
+    PromiseSearch,
+    Reply,
+    Request,
+    TaskAcquire,
+    TaskCreate,
+    TaskGet,
+    TaskHeartbeat,
+    TaskSearch,
+)
+from ..protocol.validation import refusal
+from .base import LOST, Acked, Refusal
+from .holds import Hold
+from .in_process import NEVER_MS
+from .lineage import unstorable
+from .sqlite_commits import Commits
+from .sqlite_jobs import Lookup, ReadPage, Scan, searched_states
+from .sqlite_prune import Prune
+from .sqlite_rows import Stored
+
+_ACQUIRED = TaskState.ACQUIRED
+_READS = frozenset({PromiseGet, TaskGet})
+
+
+class SqliteCore(Commits):
+    """The store of one file in this process; its clients here share it."""
+
+    __slots__ = ()
+
+    # -- requests
+
+    async def call(self, request: Request) -> Reply:
+        """Carry out one request; everything the reply shows is durable on return."""
+        loop = self._check_open()
+        fault = unstorable(request)
+        if fault is not None:
+            return Reply(400, error=fault)
+        if isinstance(request, (PromiseSearch, TaskSearch)):
+            return await self._search(request)
+        if isinstance(request, TaskHeartbeat):
+            return self._heartbeat(request)
+        reply: asyncio.Future[Reply] = loop.create_future()
+        self._ask(request, reply)
+        return await reply
+
+    def _ask(self, request: Request, reply: asyncio.Future[Reply]) -> None:
+        """Look up what memory lacks, if anything, and go on to `_answer`."""
+        machine = self._machine
+        missing = tuple(id for id in machine.ids_named(request) if id not in machine.promises)
+        hold = scan = unless = None
+        if isinstance(request, (TaskCreate, TaskAcquire)):
+            is_create = isinstance(request, TaskCreate)
+            root = request.action.id if isinstance(request, TaskCreate) else request.id
+            hold = self._holds.claim(root)
+            task = machine.tasks.get(root)
+            # Nobody recorded anything below a root that was never held, but others may have.
+            if task is not None and task.version == 0 and task.state is TaskState.PENDING:
+                scan = Scan(root)
+            elif is_create and root not in machine.promises:
+                scan, unless = Scan(root), root
+        if missing or scan is not None:
+            self._look(Lookup(missing, scan, unless), partial(self._answer, request, hold, reply))
+        else:
+            self._answer(request, hold, reply, None)
+
+    def _answer(
+        self,
+        request: Request,
+        hold: Hold | None,
+        reply: asyncio.Future[Reply],
+        lookup: Lookup | None,
+    ) -> None:
+        if lookup is not None and lookup.error is not None:
+            if not reply.done():
+                reply.set_exception(ResonateStoreError(f"the store failed: {lookup.error}"))
+            return
+        try:
+            answer = self._machine.handle(request, self._clock.now_ms())
+        except Exception as error:  # noqa: BLE001  a bug of ours must reach whoever waits
+            if not reply.done():
+                reply.set_exception(error)
+            return
+        if hold is not None:
+            self._claimed(hold, answer, lookup)
+        created = _created_id(request)
+        if created is not None:
+            self._holds.keep_below(created)
+        self._effects()
+        if reply.done():
+            return
+        if answer.status == 400 or (
+            type(request) in _READS and not self._is_uncommitted(request.id)  # type: ignore[union-attr]
+        ):
+            reply.set_result(answer)
+        else:
+            self._after_commit(reply, answer)
+
+    def _claimed(self, hold: Hold, answer: Reply, lookup: Lookup | None) -> None:
+        hold.claims -= 1
+        task = answer.task
+        if answer.status != 200 or task is None or task.state is not _ACQUIRED:
+            self._end_unless_held(hold)
+            return
+        self._holds.doubt(hold.root)
+        hold.found = None
+        if task.version == 1 and lookup is not None and lookup.scan is not None:
+            hold.found = self._learn(hold, lookup.scan)
+
+    def _heartbeat(self, request: TaskHeartbeat) -> Reply:
+        """Leases end with this process, so how long they last is not worth a row."""
+        machine = self._machine
+        changed, machine.changed = machine.changed, {}
+        answer = machine.handle(request, self._clock.now_ms())
+        machine.changed = changed
+        self._arm()
+        return answer
+
+    # -- searches
+
+    async def _search(self, request: PromiseSearch | TaskSearch) -> Reply:
+        """Filter the file's rows, a page at a time; what changed so far is written first."""
+        now_ms = self._clock.now_ms()
+        fault = refusal(request)
+        if fault is not None:
+            return Reply(400, error=fault)
+        await self.barrier()
+        found: list[Any] = []
+        after = request.cursor or ""
+        tasks = isinstance(request, TaskSearch)
+        states = searched_states(request.state) if isinstance(request, PromiseSearch) else ()
+        while True:
+            page = await self._page(after, states, tasks)
+            for stored in page.rows:
+                shown = _shown(request, stored, now_ms)
+                if shown is not None:
+                    found.append(shown)
+                    if len(found) > request.limit:
+                        return _reply(tasks, found[: request.limit], found[-2].id)
+            if page.is_last:
+                return _reply(tasks, found, None)
+            after = page.rows[-1].promise.id
+
+    async def _page(self, after: str, states: tuple[str, ...], tasks: bool) -> ReadPage:
+        page = ReadPage(after, states, tasks)
+        await self.run(page.read)
+        return page
+
+    # -- what an execution recorded
+
+    async def load(self, root: str) -> list[Promise]:
+        """Every stored promise that replay of this execution may ask for (S9)."""
+        loop = self._check_open()
+        hold = self._holds.by_root.get(root)
+        if hold is not None and hold.found is not None:
+            found, hold.found = hold.found, None
+            promises = self._machine.promises
+            return [promises.get(promise.id, promise) for promise in found]
+        done: asyncio.Future[list[Promise]] = loop.create_future()
+        self._look(
+            Lookup((), Scan(root), None),
+            partial(self._loaded, root, self._machine.tasks.get(root), done),
+        )
+        return await done
+
+    def _loaded(
+        self, root: str, task: Task | None, done: asyncio.Future[list[Promise]], lookup: Lookup
+    ) -> None:
+        if lookup.error is not None or lookup.scan is None:
+            if not done.done():
+                done.set_exception(ResonateStoreError(f"the store failed: {lookup.error}"))
+            return
+        hold = self._holds.by_root.get(root)
+        if hold is not None and self._is_held(root, task.version if task is not None else -1):
+            found = self._learn(hold, lookup.scan)
+        else:
+            promises = self._machine.promises
+            found = [promises.get(s.promise.id, s.promise) for s in lookup.scan.found.values()]
+        if not done.done():
+            done.set_result(found)
+
+    def _learn(self, hold: Hold, scan: Scan) -> list[Promise]:
+        """Take into memory what others put below the root; from now on memory is trusted."""
+        promises = self._machine.promises
+        for id, stored in scan.found.items():
+            if stored.promise.owner not in scan.trees:
+                self._load_kept(hold, id, stored)
+        self._holds.confirm(hold, scan.trees)
+        return [promises.get(id, stored.promise) for id, stored in scan.found.items()]
+
+    def _load_kept(self, hold: Hold, id: str, stored: Stored) -> None:
+        self._load_one(stored)
+        promise = self._machine.promises.get(id)
+        if promise is not None and promise.settled_at_ms is not None:
+            self._holds.keep(hold, id)
+
+    def _is_held(self, root: str, version: int) -> bool:
+        task = self._machine.tasks.get(root)
+        return task is not None and task.state is _ACQUIRED and task.version == version
+
+    # -- the fenced door
+
+    def fence_create(
+        self, task_id: str, version: int, promise: Promise, acked: Acked | None, context: Any
+    ) -> Promise | Refusal | None:
+        """Create a promise on condition that the task is held at this version.
+
+        Returns:
+            The standing record; LOST; or None when the id must be looked up first.
+        """
+        machine = self._machine
+        known = self._holds.known.get(task_id)
+        if (
+            (known is None or not promise.id.startswith(known))
+            and promise.id not in machine.promises
+            and not self._holds.covers(task_id, promise.id)
+        ):
+            return self._create_unknown(task_id, version, promise, acked, context)
+        record = machine.fence_create(task_id, version, promise, self._clock.now_ms())
+        if record is None:
+            return LOST
+        if promise.tags:
+            self._arm()
+        if acked is not None:
+            self._next.acks.append((acked, context, record))
+            self._want_commit()
+        elif machine.outbox:
+            self._want_commit()
+        return record
+
+    def _create_unknown(
+        self, task_id: str, version: int, promise: Promise, acked: Acked | None, context: Any
+    ) -> Refusal | None:
+        hold = self._holds.by_root.get(task_id)
+        if hold is None or not self._is_held(task_id, version):
+            return LOST
+        scan = None
+        if not promise.id.startswith(f"{task_id}."):
+            scan = Scan(promise.id)
+            self._holds.cover(hold, promise.id)
+
+        def then(lookup: Lookup) -> None:
+            if lookup.error is not None:
+                return
+            if scan is not None and self._holds.by_root.get(task_id) is hold:
+                for id, stored in scan.found.items():
+                    self._load_kept(hold, id, stored)
+            record = self._machine.fence_create(task_id, version, promise, self._clock.now_ms())
+            self._holds.keep_below(promise.id)
+            self._acknowledge(acked, context, record)
+
+        self._look(Lookup((promise.id,), scan, None), then)
+        return None
+
+    def fence_settle(
+        self,
+        task_id: str,
+        version: int,
+        promise_id: str,
+        state: PromiseState,
+        value: Value,
+        acked: Acked,
+        context: Any,
+    ) -> Promise | Refusal | None:
+        """Settle a promise on condition that the task is held; `acked` follows the commit."""
+        machine = self._machine
+        if promise_id not in machine.promises:
+            if not self._is_held(task_id, version):
+                return LOST
+
+            def then(lookup: Lookup) -> None:
+                if lookup.error is None:
+                    now_ms = self._clock.now_ms()
+                    record = machine.fence_settle(
+                        task_id, version, promise_id, state, value, now_ms
+                    )
+                    self._acknowledge(acked, context, record)
+
+            self._look(Lookup((promise_id,), None, None), then)
+            return None
+        record = machine.fence_settle(
+            task_id, version, promise_id, state, value, self._clock.now_ms()
+        )
+        if record is None:
+            return LOST
+        self._next.acks.append((acked, context, record))
+        if not self._is_wanted:
+            self._want_commit()
+        if record.tags:
+            self._arm()
+        return None
+
+    def fulfill(
+        self,
+        task_id: str,
+        version: int,
+        state: PromiseState,
+        value: Value,
+        acked: Acked,
+        context: Any,
+    ) -> Promise | Refusal | None:
+        """Settle the task's own promise and end the task; `acked` follows the commit."""
+        now_ms = self._clock.now_ms()
+        record = self._machine.fulfill(task_id, version, state, value, now_ms)
+        if record is None:
+            return LOST
+        self._acknowledge(acked, context, record)
+        return None
+
+    def _acknowledge(self, acked: Acked | None, context: Any, record: Promise | None) -> None:
+        """Give the answer after the commit of everything that changed so far."""
+        if record is None:
+            if acked is not None:
+                acked(context, LOST)
+            return
+        if acked is not None:
+            self._next.acks.append((acked, context, record))
+        self._want_commit()
+        self._arm()
+
+    # -- time and retention
+
+    def _sweep(self, now_ms: int) -> None:
+        machine = self._machine
+        missing = tuple(id for id in machine.ids_swept(now_ms) if id not in machine.promises)
+        if not missing:
+            super()._sweep(now_ms)
+            return
+
+        def then(lookup: Lookup) -> None:
+            self._armed_ms = NEVER_MS
+            if lookup.error is None:
+                Commits._sweep(self, now_ms)
+
+        self._armed_ms = -1  # no other timer until the look-up is answered
+        self._look(Lookup(missing, None, None), then)
+
+    async def prune(self, settled_before_ms: int) -> int:
+        """Delete whole executions whose root settled before the limit (S45).
+
+        An execution stays while one of its local children is pending, or while an unsettled
+        execution asked for its root. After deletion its ids may be used again.
+
+        Returns:
+            How many executions were deleted.
+        """
+        machine = self._machine
+        now_ms = self._clock.now_ms()
+        for promise in list(machine.promises.values()):
+            if promise.state is PromiseState.PENDING and promise.timeout_at_ms <= now_ms:
+                machine.handle(PromiseGet(promise.id), now_ms)
+        self._effects()
+        await self.barrier()
+        prune = Prune(settled_before_ms)
+        while not prune.is_done:
+            await self.run(prune.some)
+        return prune.deleted
+
+
+def _created_id(request: Request) -> str | None:
+    if isinstance(request, PromiseCreate):
+        return request.id
+    if isinstance(request, TaskCreate):
+        return request.action.id
+    return None
+
+
+def _shown(
+    request: PromiseSearch | TaskSearch, stored: Stored, now_ms: int
+) -> Promise | Task | None:
+    """The row as the search shows it, or None if it does not match."""
+    shown: Promise | Task
+    if isinstance(request, TaskSearch):
+        if stored.task is None:
+            return None
+        shown = view(stored.task, stored.promise, now_ms)
+    else:
+        if not has_tags(stored.promise.tags, request.tags):
+            return None
+        shown = projected(stored.promise, now_ms)
+    return shown if request.state is None or shown.state == request.state else None
+
+
+def _reply(tasks: bool, found: list[Any], cursor: str | None) -> Reply:
+    if tasks:
+        return Reply(200, tasks=tuple(found), cursor=cursor)
+    return Reply(200, promises=tuple(found), cursor=cursor)

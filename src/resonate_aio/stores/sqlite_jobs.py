@@ -1,0 +1,326 @@
+"""The jobs of the writer's thread: commit a batch, look rows up, search, prune.
+
+Each is a small object that carries its question to the thread and its answer back. Long
+reads go in steps, so that commits are not kept waiting. Nothing here is decided: what rows
+mean to the machine is the core's affair.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Callable
+from typing import Any, Final
+
+from ..protocol.records import Promise, PromiseState, Schedule
+from ..protocol.requests import Message
+from .base import Acked
+from .lineage import explicit_id, is_targeted, prefixes
+from .sqlite_rows import (
+    DELETE_SCHEDULE,
+    REPLACE_SCHEDULE,
+    SELECT,
+    SELECT_SCHEDULES,
+    UPSERT,
+    Stored,
+    row_of,
+    schedule_of,
+    schedule_row,
+    stored_of,
+)
+
+_log = logging.getLogger("resonate_aio.stores")
+
+_ROWS_PER_STEP: Final = 1_000
+
+_UNSTORABLE: Final = (
+    UnicodeEncodeError,
+    OverflowError,
+    TypeError,
+    sqlite3.DataError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+)
+"""What a row itself is to blame for; requests are checked before, so it is our bug."""
+
+Done = Callable[[Any, Exception | None], None]
+
+RunJob = Callable[[sqlite3.Connection], Any]
+
+
+class Batch:
+    """Everything that changed since the last hand-over, and who waits for it.
+
+    `rows` are in the order of first change, so nothing is durable before what preceded it.
+    """
+
+    __slots__ = ("acks", "bad", "done", "messages", "replies", "rows", "schedules")
+
+    def __init__(self, done: Done) -> None:
+        self.done = done
+        self.rows: dict[str, Stored] = {}
+        self.schedules: list[tuple[str, Schedule | None]] = []
+        self.acks: list[tuple[Acked, Any, Promise]] = []
+        self.replies: list[tuple[Any, Any]] = []
+        self.messages: list[tuple[str, Message]] = []
+        self.bad: set[str] = set()
+
+    def step(self, connection: sqlite3.Connection) -> bool:
+        """Commit it all in one transaction."""
+        try:
+            self._commit(connection, isolated=False)
+        except _UNSTORABLE:
+            connection.rollback()
+            self._commit(connection, isolated=True)
+        return True
+
+    def finished(self, error: Exception | None) -> None:
+        """Tell the core."""
+        self.done(self, error)
+
+    def _commit(self, connection: sqlite3.Connection, *, isolated: bool) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        if isolated:
+            self._write_one_by_one(connection)
+        else:
+            connection.executemany(UPSERT, map(row_of, self.rows.values()))
+        for id, schedule in self.schedules:
+            if schedule is None:
+                connection.execute(DELETE_SCHEDULE, (id,))
+            else:
+                connection.execute(REPLACE_SCHEDULE, schedule_row(schedule))
+        connection.execute("COMMIT")
+
+    def _write_one_by_one(self, connection: sqlite3.Connection) -> None:
+        for id, stored in self.rows.items():
+            connection.execute("SAVEPOINT one")
+            try:
+                connection.execute(UPSERT, row_of(stored))
+            except _UNSTORABLE as error:
+                connection.execute("ROLLBACK TO one")
+                self.bad.add(id)
+                _log.error("promise %r cannot be stored and is given up: %s", id, error)
+            connection.execute("RELEASE one")
+
+
+class Scan:
+    """The records under a root that replay of its execution may ask for (S9).
+
+    The id ranges of the root, and of the explicit ids that its log records name, in id order.
+    Below a record that is a root of its own, or was put there by others, the walk goes on
+    behind that record's subtree, so an execution never reads its rpc children's trees.
+    """
+
+    __slots__ = ("_after", "_closed", "_tree", "_waiting", "found", "trees")
+
+    def __init__(self, root: str) -> None:
+        self.found: dict[str, Stored] = {}
+        self.trees: dict[str, None] = {root: None}
+        self._waiting = [root]
+        self._tree = ""
+        self._after = ""
+        self._closed: set[str] = set()
+
+    def advance(self, connection: sqlite3.Connection) -> bool:
+        """Read some more rows; True at the end."""
+        budget = _ROWS_PER_STEP
+        while budget > 0:
+            if not self._tree:
+                if not self._waiting:
+                    return True
+                self._tree = self._waiting.pop(0)
+                self._after = f"{self._tree}."
+            budget -= self._read(connection, budget)
+        return False
+
+    def _read(self, connection: sqlite3.Connection, limit: int) -> int:
+        tree = self._tree
+        cursor = connection.execute(
+            f"{SELECT} WHERE id > ? AND id < ? ORDER BY id LIMIT ?",
+            (self._after, f"{tree}/", limit),
+        )
+        count = 0
+        for row in cursor:
+            count += 1
+            above = self._closed_above(row[0])
+            if above is not None:
+                cursor.close()
+                self._after = f"{above}/"
+                return count
+            self._take(connection, stored_of(row))
+            self._after = row[0]
+        if count < limit:
+            self._tree = ""
+        return max(count, 1)
+
+    def _closed_above(self, id: str) -> str | None:
+        if id.find(".", len(self._tree) + 1) == -1:
+            return None
+        return next((prefix for prefix in prefixes(id) if prefix in self._closed), None)
+
+    def _take(self, connection: sqlite3.Connection, stored: Stored) -> None:
+        promise = stored.promise
+        self.found[promise.id] = stored
+        if promise.owner not in self.trees:
+            self._closed.add(promise.id)
+            return
+        if is_targeted(promise):
+            self._closed.add(promise.id)
+        named = explicit_id(promise)
+        if named is None or named in self.trees or named in self.found:
+            return
+        row = connection.execute(f"{SELECT} WHERE id = ?", (named,)).fetchone()
+        if row is None:
+            return
+        explicit = stored_of(row)
+        self.found[named] = explicit
+        if not is_targeted(explicit.promise):
+            self.trees[named] = None
+            self._waiting.append(named)
+
+
+class Lookup:
+    """Rows by id, read in one step after the scan that may go with it.
+
+    Args:
+        ids: What to look up.
+        scan: The scan to make first, if any.
+        unless: Leave the scan out when this id has a row.
+    """
+
+    __slots__ = ("error", "found", "ids", "scan", "unless")
+
+    def __init__(self, ids: tuple[str, ...], scan: Scan | None, unless: str | None) -> None:
+        self.ids = ids
+        self.scan = scan
+        self.unless = unless
+        self.found: list[Stored] = []
+        self.error: Exception | None = None
+
+    def look_around(self, connection: sqlite3.Connection) -> bool:
+        """Make some of the scan; True at its end."""
+        if self.unless is not None:
+            if _row(connection, self.unless) is not None:
+                self.scan = None
+            self.unless = None
+        return self.scan is None or self.scan.advance(connection)
+
+    def look_up(self, connection: sqlite3.Connection) -> None:
+        """Read the rows by id."""
+        for id in self.ids:
+            row = _row(connection, id)
+            if row is not None:
+                self.found.append(stored_of(row))
+
+
+def _row(connection: sqlite3.Connection, id: str) -> tuple[Any, ...] | None:
+    row: tuple[Any, ...] | None = connection.execute(f"{SELECT} WHERE id = ?", (id,)).fetchone()
+    return row
+
+
+class Lookups:
+    """The look-ups that one loop pass asked for: one hand-over for all of them.
+
+    Scans may take several steps, with commits in between. The ids are read in the last one:
+    what is in neither that answer nor memory when the answer arrives does not exist.
+    """
+
+    __slots__ = ("_at", "done", "lookups")
+
+    def __init__(self, lookups: list[Lookup], done: Done) -> None:
+        self.lookups = lookups
+        self.done = done
+        self._at = 0
+
+    def step(self, connection: sqlite3.Connection) -> bool:
+        """Go on where the last step ended."""
+        while self._at < len(self.lookups):
+            if not self.lookups[self._at].look_around(connection):
+                return False
+            self._at += 1
+        for lookup in self.lookups:
+            lookup.found.clear()
+            lookup.look_up(connection)
+        return True
+
+    def finished(self, error: Exception | None) -> None:
+        """Tell the core."""
+        self.done(self, error)
+
+
+class ReadPage:
+    """Rows in id order after a cursor: what a search filters."""
+
+    __slots__ = ("_sql", "_values", "rows")
+
+    def __init__(self, after: str, states: tuple[str, ...], tasks: bool) -> None:
+        conditions = ["id > ?"]
+        if states:
+            conditions.append(f"state IN ({', '.join('?' * len(states))})")
+        if tasks:
+            conditions.append("task_state IS NOT NULL")
+        self._sql = f"{SELECT} WHERE {' AND '.join(conditions)} ORDER BY id LIMIT {_ROWS_PER_STEP}"
+        self._values = (after, *states)
+        self.rows: list[Stored] = []
+
+    @property
+    def is_last(self) -> bool:
+        """Whether no rows come after these."""
+        return len(self.rows) < _ROWS_PER_STEP
+
+    def read(self, connection: sqlite3.Connection) -> None:
+        """Read the page."""
+        self.rows = [stored_of(row) for row in connection.execute(self._sql, self._values)]
+
+
+class ReadLive:
+    """What the machine must know from the start: pending promises and every schedule."""
+
+    __slots__ = ("before", "done", "live", "schedules")
+
+    def __init__(self, before: Callable[[sqlite3.Connection], object], done: Done) -> None:
+        self.before = before
+        self.done = done
+        self.live: list[Stored] = []
+        self.schedules: list[Schedule] = []
+
+    def step(self, connection: sqlite3.Connection) -> bool:
+        """Run `before`, then read."""
+        self.before(connection)
+        pending = f"{SELECT} WHERE settled_at_ms IS NULL ORDER BY id"
+        self.live = [stored_of(row) for row in connection.execute(pending)]
+        self.schedules = [schedule_of(row) for row in connection.execute(SELECT_SCHEDULES)]
+        return True
+
+    def finished(self, error: Exception | None) -> None:
+        """Tell the core."""
+        self.done(self, error)
+
+
+class Run:
+    """Any other single step."""
+
+    __slots__ = ("done", "result", "work")
+
+    def __init__(self, work: RunJob, done: Done) -> None:
+        self.work = work
+        self.done = done
+        self.result: Any = None
+
+    def step(self, connection: sqlite3.Connection) -> bool:
+        """Do it."""
+        self.result = self.work(connection)
+        return True
+
+    def finished(self, error: Exception | None) -> None:
+        """Tell the core."""
+        self.done(self, error)
+
+
+def searched_states(state: PromiseState | None) -> tuple[str, ...]:
+    """The stored states that may show as this one: a pending row's deadline may have passed."""
+    if state is None:
+        return ()
+    if state in {PromiseState.RESOLVED, PromiseState.TIMEDOUT}:
+        return (state.value, PromiseState.PENDING.value)
+    return (state.value,)

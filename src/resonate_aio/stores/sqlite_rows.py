@@ -1,0 +1,234 @@
+"""The tables of a SQLite store, and records as rows of them.
+
+One row holds a promise, its task and who waits for it, so a step is one row in one commit.
+Everything else is derived from that table by partial indexes that cost a settled local step
+nothing. This file knows no connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from ..protocol.records import EMPTY, Promise, PromiseState, Schedule, Task, TaskState, Value
+from .lineage import explicit_id
+
+APPLICATION_ID: Final = 0x52534E54
+"""Written into the file's header: "RSNT"."""
+
+SCHEMA_VERSION: Final = 1
+
+SCHEMA: Final = (
+    """CREATE TABLE promises (
+        id TEXT PRIMARY KEY,
+        state TEXT NOT NULL,
+        timeout_at_ms INTEGER NOT NULL,
+        created_at_ms INTEGER NOT NULL,
+        settled_at_ms INTEGER,
+        owner TEXT NOT NULL,
+        explicit TEXT,
+        param_headers TEXT,
+        param_data TEXT,
+        value_headers TEXT,
+        value_data TEXT,
+        tags TEXT,
+        callbacks TEXT,
+        listeners TEXT,
+        task_state TEXT,
+        version INTEGER,
+        resumes TEXT,
+        ttl_ms INTEGER,
+        pid TEXT,
+        expires_at_ms INTEGER,
+        retry_at_ms INTEGER,
+        acquired_at_ms INTEGER,
+        lapses INTEGER
+    ) WITHOUT ROWID""",
+    "CREATE INDEX promises_pending ON promises (id) WHERE settled_at_ms IS NULL",
+    """CREATE INDEX promises_ended ON promises (settled_at_ms, id)
+        WHERE settled_at_ms IS NOT NULL AND (owner = '' OR task_state IS NOT NULL)""",
+    "CREATE INDEX promises_named ON promises (explicit) WHERE explicit IS NOT NULL",
+    """CREATE TABLE schedules (
+        id TEXT PRIMARY KEY,
+        cron TEXT NOT NULL,
+        promise_id TEXT NOT NULL,
+        promise_timeout_ms INTEGER NOT NULL,
+        created_at_ms INTEGER NOT NULL,
+        next_run_at_ms INTEGER NOT NULL,
+        last_run_at_ms INTEGER,
+        param_headers TEXT,
+        param_data TEXT,
+        tags TEXT
+    ) WITHOUT ROWID""",
+    f"PRAGMA application_id = {APPLICATION_ID}",
+    f"PRAGMA user_version = {SCHEMA_VERSION}",
+)
+
+_COLUMNS: Final = (
+    "id, state, timeout_at_ms, created_at_ms, settled_at_ms, owner, explicit, param_headers,"
+    " param_data, value_headers, value_data, tags, callbacks, listeners, task_state, version,"
+    " resumes, ttl_ms, pid, expires_at_ms, retry_at_ms, acquired_at_ms, lapses"
+)
+_MUTABLE: Final = (
+    "state",
+    "settled_at_ms",
+    "value_headers",
+    "value_data",
+    "callbacks",
+    "listeners",
+    "task_state",
+    "version",
+    "resumes",
+    "ttl_ms",
+    "pid",
+    "expires_at_ms",
+    "retry_at_ms",
+    "acquired_at_ms",
+    "lapses",
+)
+
+SELECT: Final = f"SELECT {_COLUMNS} FROM promises"  # noqa: S608  constants only
+
+# A settled row never changes again (law 1): the condition holds even against our own bugs.
+UPSERT: Final = (
+    f"INSERT INTO promises ({_COLUMNS}) VALUES ({', '.join('?' * 23)})"  # noqa: S608
+    f" ON CONFLICT (id) DO UPDATE SET {', '.join(f'{c} = excluded.{c}' for c in _MUTABLE)}"
+    " WHERE promises.settled_at_ms IS NULL"
+)
+
+SELECT_SCHEDULES: Final = (
+    "SELECT id, cron, promise_id, promise_timeout_ms, created_at_ms, next_run_at_ms,"
+    " last_run_at_ms, param_headers, param_data, tags FROM schedules"
+)
+REPLACE_SCHEDULE: Final = f"INSERT OR REPLACE INTO schedules VALUES ({', '.join('?' * 10)})"  # noqa: S608
+DELETE_SCHEDULE: Final = "DELETE FROM schedules WHERE id = ?"
+
+
+class Stored(NamedTuple):
+    """What one row holds: a promise, its task, who waits for it."""
+
+    promise: Promise
+    task: Task | None = None
+    awaiters: Iterable[str] = ()
+    addresses: Iterable[str] = ()
+
+
+_PROMISE_STATES: Final = {state.value: state for state in PromiseState}
+_TASK_STATES: Final = {state.value: state for state in TaskState}
+_NO_TASK: Final = (None,) * 9
+
+
+def row_of(stored: Stored) -> tuple[Any, ...]:
+    """The row to write, in the order of the columns."""
+    promise, task, awaiters, addresses = stored
+    param, value = promise.param, promise.value
+    columns = (
+        promise.id,
+        promise.state.value,
+        promise.timeout_at_ms,
+        promise.created_at_ms,
+        promise.settled_at_ms,
+        promise.owner,
+        explicit_id(promise),
+        _text(param.headers),
+        param.data,
+        _text(value.headers),
+        value.data,
+        _text(promise.tags) if promise.tags else None,
+        _text(list(awaiters)) if awaiters else None,
+        _text(list(addresses)) if addresses else None,
+    )
+    if task is None:
+        return columns + _NO_TASK
+    return (
+        *columns,
+        task.state.value,
+        task.version,
+        _text(task.resumes) if task.resumes else None,
+        task.ttl_ms,
+        task.pid,
+        task.expires_at_ms,
+        task.retry_at_ms,
+        task.acquired_at_ms,
+        task.lapses,
+    )
+
+
+def stored_of(row: tuple[Any, ...]) -> Stored:
+    """What a selected row holds."""
+    promise = Promise(
+        row[0],
+        _PROMISE_STATES[row[1]],
+        row[2],
+        row[3],
+        _value(row[7], row[8]),
+        _value(row[9], row[10]),
+        _parsed(row[11]) or {},
+        row[4],
+        row[5],
+    )
+    if row[14] is None and row[12] is None and row[13] is None:
+        return Stored(promise)
+    task = None
+    if row[14] is not None:
+        task = Task(
+            id=row[0],
+            state=_TASK_STATES[row[14]],
+            version=row[15],
+            resumes=tuple(_parsed(row[16]) or ()),
+            ttl_ms=row[17],
+            pid=row[18],
+            expires_at_ms=row[19],
+            retry_at_ms=row[20],
+            acquired_at_ms=row[21],
+            lapses=row[22],
+        )
+    return Stored(promise, task, _parsed(row[12]) or (), _parsed(row[13]) or ())
+
+
+def schedule_row(schedule: Schedule) -> tuple[Any, ...]:
+    """The row of a schedule, in the order of its columns."""
+    return (
+        schedule.id,
+        schedule.cron,
+        schedule.promise_id,
+        schedule.promise_timeout_ms,
+        schedule.created_at_ms,
+        schedule.next_run_at_ms,
+        schedule.last_run_at_ms,
+        _text(schedule.promise_param.headers),
+        schedule.promise_param.data,
+        _text(schedule.promise_tags) if schedule.promise_tags else None,
+    )
+
+
+def schedule_of(row: tuple[Any, ...]) -> Schedule:
+    """The schedule that a selected row holds."""
+    return Schedule(
+        id=row[0],
+        cron=row[1],
+        promise_id=row[2],
+        promise_timeout_ms=row[3],
+        created_at_ms=row[4],
+        next_run_at_ms=row[5],
+        last_run_at_ms=row[6],
+        promise_param=_value(row[7], row[8]),
+        promise_tags=_parsed(row[9]) or {},
+    )
+
+
+def _text(data: Any) -> str | None:
+    # Decoded at once: what orjson.dumps returns keeps a block of 4 KiB alive.
+    return None if data is None else orjson.dumps(data).decode()
+
+
+def _parsed(text: str | None) -> Any:
+    return None if text is None else orjson.loads(text)
+
+
+def _value(headers: str | None, data: str | None) -> Value:
+    if headers is None and data is None:
+        return EMPTY
+    return Value(_parsed(headers), data)
