@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.machine.checked import EXTERNAL, FAR, TARGET, TTL, CheckedMachine
 
+from resonate_aio.machine.state import WATCHED
 from resonate_aio.protocol.addresses import is_address
 from resonate_aio.protocol.records import PromiseState, TaskState
 from resonate_aio.protocol.requests import (
@@ -30,6 +31,7 @@ from resonate_aio.protocol.requests import (
     TaskRelease,
     TaskSearch,
     TaskSuspend,
+    Unblock,
 )
 
 RESOLVE = PromiseSettle("t", PromiseState.RESOLVED)
@@ -184,6 +186,16 @@ def test_a_task_is_told_of_everything_that_settled_while_it_was_busy(m: CheckedM
         m.callback(id)
         m.resolve(id)
     assert m.task().resumes == ("x", "y")
+
+
+def test_the_shell_hears_once_of_a_promise_it_watches_internal_or_not(m: CheckedMachine) -> None:
+    m.create("x")
+    m.create("y", EXTERNAL, until=10)
+    m.watched.update(x=None, y=None)
+    m.resolve("x")
+    m.swept(10)
+    assert m.outbox == {("watched", id): (WATCHED, Unblock(m.promises[id])) for id in ("x", "y")}
+    assert m.watched == {}
 
 
 def test_preload_holds_the_rest_of_the_branch(m: CheckedMachine) -> None:
