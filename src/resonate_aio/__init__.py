@@ -1,1 +1,29 @@
-"""Durable async/await for Python, native to asyncio."""
+"""Durable async/await for Python, native to asyncio.
+
+`await ctx.run(step)` is checkpointed, `await ctx.rpc("f")` runs in another process,
+`await ctx.sleep(days)` costs nothing, and after `kill -9` the program goes on where it was.
+"""
+
+from __future__ import annotations
+
+from .client.context import Context
+from .client.dependencies import Dependencies
+from .client.function import Function
+from .client.handle import Handle
+from .client.registry import Registry
+from .client.resonate import Resonate
+from .runtime.awaitables import DurableCall as Yieldable
+from .runtime.awaitables import DurablePromise as Promise
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Context",
+    "Dependencies",
+    "Function",
+    "Handle",
+    "Promise",
+    "Registry",
+    "Resonate",
+    "Yieldable",
+]

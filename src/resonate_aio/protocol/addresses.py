@@ -14,3 +14,19 @@ _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\x00]+")
 def is_address(text: str) -> bool:
     """Whether the text is `scheme://rest` with neither part empty and no white space."""
     return _ADDRESS.fullmatch(text) is not None
+
+
+def normalise_target(target: str) -> str:
+    """The address a target names: `workers`, `poll://workers` and `poll://any@workers` agree.
+
+    Raises:
+        ValueError: The target is empty.
+    """
+    if not target or "\0" in target:
+        raise ValueError(f"a target is a group name or an address, got {target!r}")
+    scheme, separator, rest = target.partition("://")
+    if not separator:
+        return f"poll://any@{target}"
+    if scheme == "poll" and "@" not in rest:
+        return f"poll://any@{rest}"
+    return target

@@ -113,7 +113,20 @@ class Store(Protocol):
         """Begin writing what was created so far, though nobody waits for it."""
         ...
 
-    def subscribe(self, group: str, pid: str, deliver: Callable[[Message], None]) -> Callable[[], None]:
+    def watch(self, promise_id: str, settled: Callable[[Promise], None]) -> None:
+        """Call settled(promise) once the promise is settled, from the event loop.
+
+        Also when it was settled before; nothing happens for an id that does not exist.
+        """
+        ...
+
+    def unwatch(self, promise_id: str, settled: Callable[[Promise], None]) -> None:
+        """Do not call it any more. Unknown pairs are ignored."""
+        ...
+
+    def subscribe(
+        self, group: str, pid: str, deliver: Callable[[Message], None]
+    ) -> Callable[[], None]:
         """Receive messages for poll addresses of this group and pid (S53).
 
         `deliver` is called from the event loop. Pending tasks that this address can take

@@ -1,0 +1,1 @@
+"""What users touch: Resonate, Context, Handle, Function, and the wiring of everything else."""

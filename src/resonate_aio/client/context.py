@@ -1,0 +1,461 @@
+"""`ctx`: what a durable function makes its durable calls with (mission table 1.7)."""
+
+from __future__ import annotations
+
+import logging
+import random
+import sys
+import time
+from collections.abc import Callable, Coroutine, Generator
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
+
+from ..errors import ContextMisuseError
+from ..execution.body import Branch
+from ..execution.call import CallKind
+from ..runtime.awaitables import DurableCall, DurablePromise, TimeLimit, misuse
+from ..runtime.functions import Callee, FunctionKind, Remote, callee_of
+from ..runtime.options import NO_OPTIONS, CallOptions, change, seconds
+from ..runtime.stamps import current_branch
+
+if TYPE_CHECKING:
+    from ..runtime.bodies import LiveBody
+    from .core import ClientCore
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_MISSING: Any = object()
+
+
+class Context:
+    """The first argument of every durable function.
+
+    Calls made with it are checkpointed: `await ctx.run(f)` (or `yield ctx.run(f)` in a
+    generator) runs `f` once, records its result, and gives the recorded result ever after.
+    Calls are lazy objects: they start when awaited, yielded or wrapped in an asyncio task.
+    """
+
+    __slots__ = ("_body", "_core")
+
+    def __init__(self, body: LiveBody, core: ClientCore) -> None:
+        self._body = body
+        self._core = core
+
+    def __repr__(self) -> str:
+        return f"<Context of {self._body.id!r}>"
+
+    # -- about this call ---------------------------------------------------------------
+
+    @property
+    def id(self) -> str:
+        """The id of the promise this function computes."""
+        return self._body.id
+
+    @property
+    def info(self) -> Info:
+        """Attempt, tags, deadline and version of this call."""
+        return Info(self._body)
+
+    @property
+    def logger(self) -> logging.LoggerAdapter[logging.Logger]:
+        """A logger that is silent while recorded calls are replayed."""
+        return _ReplaySilent(_LOGGER, {"id": self._body.id, "_body": self._body})
+
+    def get_dependency(self, name: str, default: Any = _MISSING) -> Any:
+        """An object set with `Resonate.set_dependency` in this process.
+
+        Raises:
+            KeyError: There is none of that name and no default was given.
+        """
+        if default is _MISSING:
+            try:
+                return self._core.dependencies[name]
+            except KeyError:
+                known = ", ".join(self._core.dependencies) or "none"
+                raise KeyError(f"no dependency {name!r} is set; set are: {known}") from None
+        return self._core.dependencies.get(name, default)
+
+    @property
+    def dependencies(self) -> Any:
+        """All dependencies, as a read-only mapping."""
+        return self._core.dependencies
+
+    # -- calls that run here -----------------------------------------------------------
+
+    @overload
+    def run(
+        self,
+        func: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> DurableCall[R]: ...
+    @overload
+    def run(
+        self,
+        func: Callable[Concatenate[Context, P], Generator[Any, Any, R]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> DurableCall[R]: ...
+    @overload
+    def run(
+        self, func: Callable[Concatenate[Context, P], R], *args: P.args, **kwargs: P.kwargs
+    ) -> DurableCall[R]: ...
+    @overload
+    def run(self, func: str, *args: Any, **kwargs: Any) -> DurableCall[Any]: ...
+    def run(self, func: Any, *args: Any, **kwargs: Any) -> DurableCall[Any]:
+        """Run a function in this process, checkpointed; awaiting gives its result.
+
+        On return the result is recorded; a recorded call never runs again. Options:
+        `.options(timeout=..., retry_policy=..., id=..., ...)` before awaiting.
+
+        Raises (when awaited):
+            What the function raised, rebuilt from the record; ResonateTimedoutError;
+            ResonateCanceledError; NonDeterminismError; ValueCodecError.
+        """
+        return DurableCall(
+            CallKind.RUN,
+            self._branch(),
+            self._callee(func),
+            args,
+            kwargs,
+            direct=True,
+            site=sys._getframe(1),
+        )
+
+    @overload
+    def begin_run(
+        self,
+        func: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> DurableCall[DurablePromise[R]]: ...
+    @overload
+    def begin_run(
+        self,
+        func: Callable[Concatenate[Context, P], Generator[Any, Any, R]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> DurableCall[DurablePromise[R]]: ...
+    @overload
+    def begin_run(
+        self, func: Callable[Concatenate[Context, P], R], *args: P.args, **kwargs: P.kwargs
+    ) -> DurableCall[DurablePromise[R]]: ...
+    @overload
+    def begin_run(self, func: str, *args: Any, **kwargs: Any) -> DurableCall[Any]: ...
+    def begin_run(self, func: Any, *args: Any, **kwargs: Any) -> DurableCall[Any]:
+        """Begin a function in this process; awaiting gives its Promise without waiting."""
+        return DurableCall(
+            CallKind.RUN,
+            self._branch(),
+            self._callee(func),
+            args,
+            kwargs,
+            direct=False,
+            site=sys._getframe(1),
+        )
+
+    lfc = run
+    """Alias of `run` (0.6.7: local function call)."""
+    lfi = begin_run
+    """Alias of `begin_run` (0.6.7: local function invocation)."""
+
+    # -- calls that run elsewhere ------------------------------------------------------
+
+    @overload
+    def rpc(
+        self,
+        func: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> DurableCall[R]: ...
+    @overload
+    def rpc(
+        self,
+        func: Callable[Concatenate[Context, P], Generator[Any, Any, R]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> DurableCall[R]: ...
+    @overload
+    def rpc(
+        self, func: Callable[Concatenate[Context, P], R], *args: P.args, **kwargs: P.kwargs
+    ) -> DurableCall[R]: ...
+    @overload
+    def rpc(self, func: str, *args: Any, **kwargs: Any) -> DurableCall[Any]: ...
+    def rpc(self, func: Any, *args: Any, **kwargs: Any) -> DurableCall[Any]:
+        """Run a registered function in another process; awaiting gives its result.
+
+        Without `.options(target=...)` any worker of the group `default` takes it (S65).
+        """
+        return self._remote(CallKind.RPC, func, args, kwargs, direct=True)
+
+    @overload
+    def begin_rpc(
+        self,
+        func: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> DurableCall[DurablePromise[R]]: ...
+    @overload
+    def begin_rpc(
+        self,
+        func: Callable[Concatenate[Context, P], Generator[Any, Any, R]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> DurableCall[DurablePromise[R]]: ...
+    @overload
+    def begin_rpc(
+        self, func: Callable[Concatenate[Context, P], R], *args: P.args, **kwargs: P.kwargs
+    ) -> DurableCall[DurablePromise[R]]: ...
+    @overload
+    def begin_rpc(self, func: str, *args: Any, **kwargs: Any) -> DurableCall[DurablePromise[Any]]: ...
+    def begin_rpc(self, func: Any, *args: Any, **kwargs: Any) -> DurableCall[Any]:
+        """Begin a function in another process; awaiting gives its Promise without waiting."""
+        return self._remote(CallKind.RPC, func, args, kwargs, direct=False)
+
+    rfc = rpc
+    """Alias of `rpc` (0.6.7: remote function call)."""
+    rfi = begin_rpc
+    """Alias of `begin_rpc` (0.6.7: remote function invocation)."""
+
+    def detached(self, func: Any, *args: Any, **kwargs: Any) -> DurableCall[DurablePromise[Any]]:
+        """Begin a function elsewhere that this one does not wait for at its end.
+
+        Its deadline is its own. Awaiting gives its Promise without waiting.
+        """
+        return self._remote(CallKind.DETACHED, func, args, kwargs, direct=False)
+
+    # -- promises and time -------------------------------------------------------------
+
+    def promise(
+        self,
+        *,
+        id: str | None = None,
+        timeout: float | timedelta | None = None,
+        idempotency_key: str | Callable[[str], str] | None = None,
+        data: Any = None,
+        tags: dict[str, str] | None = None,
+    ) -> DurableCall[DurablePromise[Any]]:
+        """Get or create a promise that something outside will settle.
+
+        Awaiting gives the Promise; awaiting that waits for `promises.resolve`.
+
+        Args:
+            id: Its id; derived where absent. An existing promise of that id is returned.
+            timeout: Seconds until it is rejected as timed out.
+            data: JSON-able data stored with it.
+            tags: Tags stored with it.
+        """
+        options = NO_OPTIONS
+        given = {"id": id, "timeout": timeout, "tags": tags, "idempotency_key": idempotency_key}
+        if any(value is not None for value in given.values()):
+            options = change(NO_OPTIONS, given, frozenset(given))
+        return DurableCall(
+            CallKind.PROMISE,
+            self._branch(),
+            None,
+            (data,) if data is not None else (),
+            {},
+            direct=False,
+            options=options,
+            site=sys._getframe(1),
+        )
+
+    def sleep(self, delay: float | timedelta) -> DurableCall[None]:
+        """Sleep durably: never early, not reset by a restart, no thread.
+
+        Args:
+            delay: Seconds or a timedelta, without upper bound.
+        """
+        delay_s = seconds(delay, "sleep")
+        call: DurableCall[None] = DurableCall(
+            CallKind.SLEEP, self._branch(), None, (), {}, direct=True, site=sys._getframe(1)
+        )
+        call.delay_s = delay_s
+        return call
+
+    def timeout(self, delay: float | timedelta) -> TimeLimit:
+        """A durable time limit: `async with ctx.timeout(5): ...` raises TimeoutError (S11a).
+
+        Args:
+            delay: Seconds or a timedelta, counted from the first run's entry.
+        """
+        delay_s = seconds(delay, "timeout")
+        call: DurableCall[None] = DurableCall(
+            CallKind.TIMEOUT, self._branch(), None, (), {}, direct=True
+        )
+        call.delay_s = delay_s
+        return TimeLimit(call)
+
+    @property
+    def time(self) -> Time:
+        """Durable time: `await ctx.time.time()` gives the same after recovery."""
+        return Time(self)
+
+    @property
+    def random(self) -> Random:
+        """Durable randomness: `await ctx.random.random()` gives the same after recovery."""
+        return Random(self)
+
+    # -- inside ------------------------------------------------------------------------
+
+    def _branch(self) -> Branch:
+        branch = current_branch.get()
+        if branch is None or branch.body is not self._body or self._body.is_over:
+            if self._body.is_dead:
+                return self._body
+            raise ContextMisuseError(misuse(self._body, branch))
+        return branch
+
+    def _callee(self, func: Any) -> Callee:
+        registry = self._core.registry
+        if isinstance(func, str):
+            return registry.find(func)
+        known = registry.of(func)
+        if known is not None:
+            return known
+        callee = getattr(func, "callee", None)
+        return callee if isinstance(callee, Callee) else callee_of(func)
+
+    def _remote(
+        self, kind: CallKind, func: Any, args: Any, kwargs: Any, *, direct: bool
+    ) -> DurableCall[Any]:
+        callee = Remote(func) if isinstance(func, str) else self._callee(func)
+        return DurableCall(
+            kind, self._branch(), callee, args, kwargs, direct=direct, site=sys._getframe(2)
+        )
+
+    def _inline(self, callee: Callee, args: tuple[Any, ...]) -> DurableCall[Any]:
+        return DurableCall(
+            CallKind.RUN, self._branch(), callee, args, {}, direct=True, site=sys._getframe(2)
+        )
+
+
+class Info:
+    """What a function may know of its own call."""
+
+    __slots__ = ("_body",)
+
+    def __init__(self, body: LiveBody) -> None:
+        self._body = body
+
+    @property
+    def attempt(self) -> int:
+        """The number of this attempt, from 1, in this process (S40)."""
+        return self._body.attempt
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The tags given to the call."""
+        options: CallOptions = self._body.call.options_
+        return dict(options.tags or {})
+
+    @property
+    def timeout(self) -> int:
+        """The deadline, milliseconds since the epoch."""
+        return self._body.call.timeout_at_ms
+
+    @property
+    def version(self) -> int:
+        """The version of the function that runs."""
+        callee = self._body.call.callee
+        return callee.version if callee is not None else 1
+
+    @property
+    def idempotency_key(self) -> str:
+        """The idempotency key of the call: its id unless one was given."""
+        key = self._body.call.options_.idempotency_key
+        if callable(key):
+            return key(self._body.id)
+        return key if key is not None else self._body.id
+
+
+_TIME = Callee(time.time, "time.time", kind=FunctionKind.INLINE)
+_STRFTIME = Callee(time.strftime, "time.strftime", kind=FunctionKind.INLINE)
+
+
+class Time:
+    """`ctx.time`: the clock, recorded."""
+
+    __slots__ = ("_ctx",)
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+
+    def time(self) -> DurableCall[float]:
+        """Seconds since the epoch."""
+        return self._ctx._inline(_TIME, ())
+
+    def strftime(self, format: str) -> DurableCall[str]:
+        """The local time, formatted."""
+        return self._ctx._inline(_STRFTIME, (format,))
+
+
+_SOURCE = random.SystemRandom()
+_RANDOM = {
+    name: Callee(getattr(_SOURCE, name), f"random.{name}", kind=FunctionKind.INLINE)
+    for name in (
+        "betavariate",
+        "choice",
+        "expovariate",
+        "getrandbits",
+        "randint",
+        "random",
+        "randrange",
+        "triangular",
+    )
+}
+
+
+class Random:
+    """`ctx.random`: random numbers, recorded."""
+
+    __slots__ = ("_ctx",)
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+
+    def random(self) -> DurableCall[float]:
+        """A float in [0, 1)."""
+        return self._ctx._inline(_RANDOM["random"], ())
+
+    def betavariate(self, alpha: float, beta: float) -> DurableCall[float]:
+        """Beta distribution."""
+        return self._ctx._inline(_RANDOM["betavariate"], (alpha, beta))
+
+    def choice(self, seq: Any) -> DurableCall[Any]:
+        """One element of a non-empty sequence."""
+        return self._ctx._inline(_RANDOM["choice"], (seq,))
+
+    def expovariate(self, lambd: float) -> DurableCall[float]:
+        """Exponential distribution."""
+        return self._ctx._inline(_RANDOM["expovariate"], (lambd,))
+
+    def getrandbits(self, k: int) -> DurableCall[int]:
+        """An integer of k random bits."""
+        return self._ctx._inline(_RANDOM["getrandbits"], (k,))
+
+    def randint(self, a: int, b: int) -> DurableCall[int]:
+        """An integer from a to b, both included."""
+        return self._ctx._inline(_RANDOM["randint"], (a, b))
+
+    def randrange(self, start: int, stop: int | None = None, step: int = 1) -> DurableCall[int]:
+        """An element of range(start, stop, step)."""
+        return self._ctx._inline(_RANDOM["randrange"], (start, stop, step))
+
+    def triangular(self, low: float = 0.0, high: float = 1.0, mode: float | None = None) -> DurableCall[float]:
+        """Triangular distribution."""
+        return self._ctx._inline(_RANDOM["triangular"], (low, high, mode))
+
+
+_LOGGER = logging.getLogger("resonate_aio.function")
+
+
+class _ReplaySilent(logging.LoggerAdapter[logging.Logger]):
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - the standard library's name
+        extra: Any = self.extra
+        return not extra["_body"].is_replaying and super().isEnabledFor(level)
+
+    def process(self, msg: Any, kwargs: Any) -> tuple[Any, Any]:
+        extra: Any = self.extra
+        kwargs["extra"] = {"id": extra["id"], **kwargs.get("extra", {})}
+        return msg, kwargs

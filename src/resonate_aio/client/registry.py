@@ -1,0 +1,81 @@
+"""Registered functions, by name and version; may be shared between clients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import FunctionNotFoundError
+from ..runtime.functions import Callee
+
+
+class Registry:
+    """Functions by name and version. Version 0 asks for the newest."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, dict[int, Callee]] = {}
+        self._by_func: dict[Any, Callee] = {}
+        self._listeners: list[Callable[[], None]] = []
+
+    def add(self, func: Callable[..., Any], name: str | None, version: int) -> Callee:
+        """Register a function.
+
+        Raises:
+            TypeError: Not a function, or name or version of the wrong type.
+            ValueError: The name is empty or taken, or the version is less than 1.
+        """
+        if not callable(func):
+            raise TypeError(f"register takes a function, got {func!r}")
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"the name of a function is a string, got {name!r}")
+        if isinstance(version, bool) or not isinstance(version, int):
+            raise TypeError(f"the version of a function is an int, got {version!r}")
+        name = getattr(func, "__name__", "") if name is None else name
+        if not name or name == "<lambda>":
+            raise ValueError(f"give {func!r} a name: register(func, name=...)")
+        if version < 1:
+            raise ValueError(f"the version of {name!r} must be 1 or more, got {version}")
+        versions = self._by_name.setdefault(name, {})
+        known = versions.get(version)
+        if known is not None and known.func is not func:
+            raise ValueError(
+                f"function {name!r} version {version} is registered already: "
+                "choose another name or version"
+            )
+        callee = versions[version] = Callee(func, name, version)
+        self._by_func[func] = callee
+        for heard in self._listeners:
+            heard()
+        return callee
+
+    def find(self, name: str, version: int = 0) -> Callee:
+        """The function registered under this name and version (0: the newest).
+
+        Raises:
+            FunctionNotFoundError: There is none.
+        """
+        versions = self._by_name.get(name)
+        if not versions:
+            known = ", ".join(sorted(self._by_name)) or "none"
+            raise FunctionNotFoundError(
+                f"no function {name!r} is registered in this process; registered: {known}"
+            )
+        if not version:
+            return versions[max(versions)]
+        if version not in versions:
+            known = ", ".join(map(str, sorted(versions)))
+            raise FunctionNotFoundError(
+                f"function {name!r} has no version {version} in this process; registered: {known}"
+            )
+        return versions[version]
+
+    def of(self, func: Any) -> Callee | None:
+        """The callee of a registered function object, or None."""
+        try:
+            return self._by_func.get(func)
+        except TypeError:
+            return None
+
+    def on_change(self, heard: Callable[[], None]) -> None:
+        """Call this whenever a function is registered."""
+        self._listeners.append(heard)

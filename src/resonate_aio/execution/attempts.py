@@ -1,0 +1,39 @@
+"""Attempts: whether a failed function is tried again, and when (law 11, S40)."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ..errors import ContextMisuseError, NonDeterminismError, ValueCodecError
+
+_NEVER_RETRIED = (NonDeterminismError, ContextMisuseError, ValueCodecError)
+
+
+class RetryPolicy(Protocol):
+    """When to try again: see `resonate_aio.retry_policies`."""
+
+    def next(self, attempt: int) -> float | None:
+        """Seconds to wait after failed attempt number `attempt` (from 1); None: stop."""
+        ...
+
+
+def retry_delay_s(
+    policy: RetryPolicy,
+    attempt: int,
+    error: BaseException,
+    non_retryable: tuple[type[BaseException], ...],
+    now_ms: int,
+    timeout_at_ms: int,
+) -> float | None:
+    """Seconds until the next attempt, or None when this failure is the outcome.
+
+    A delay never passes the deadline, whose arrival is the outcome instead.
+    """
+    if not isinstance(error, Exception) or isinstance(error, _NEVER_RETRIED):
+        return None
+    if non_retryable and isinstance(error, non_retryable):
+        return None
+    delay = policy.next(attempt)
+    if delay is None or now_ms + delay * 1000 >= timeout_at_ms:
+        return None
+    return max(delay, 0.0)

@@ -1,0 +1,340 @@
+"""One body: the order in which a user's function is given its inputs (S1 to S11, S22).
+
+One routine, on the first run and on replay alike (S5). A body has a log of batches, the
+recorded asks it has not made again, and the set of results and interruptions that wait to
+be given. When its shell finds the body quiescent, `next_batch` says what it is given next:
+nothing while a recorded ask is owed; else the next batch of the log once all its members
+are there; else everything that waits, which then becomes the log's next batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InternalError, NonDeterminismError
+from ..protocol.records import Promise
+from .call import Call, CallKind, CallState, Wait
+from .ids import segment
+from .log import INTERRUPTION, LOG_HEADER, Batch, Recorded, log_header
+
+if TYPE_CHECKING:
+    from .execution import Execution
+
+_UNAWAITED = (CallKind.DETACHED, CallKind.TIMEOUT)
+
+
+class Interruption(Enum):
+    """What becomes of a cancel that arrived at a wait (S10, S11)."""
+
+    QUEUED = auto()  # it waits for its turn among the body's inputs
+    KEPT = auto()  # it stays with its asyncio task until a later wait
+    CANCEL_CHILD = auto()  # the call itself gets the cancel first
+
+
+class Branch:
+    """One asyncio task of a body, as far as ids go: it counts the calls made in it (S2)."""
+
+    __slots__ = ("body", "count", "parent", "prefix", "siblings")
+
+    def __init__(self, parent: Branch | None, prefix: str) -> None:
+        self.parent = parent
+        self.body: Body = parent.body if parent is not None else self  # type: ignore[assignment]
+        self.prefix = prefix
+        self.count = 0
+        self.siblings: dict[str, int] | None = None
+
+    def fork(self, qualname: str) -> Branch:
+        """The branch of an asyncio task that is being created in this one."""
+        if self.siblings is None:
+            self.siblings = {}
+        number = self.siblings[qualname] = self.siblings.get(qualname, 0) + 1
+        return Branch(self, f"{self.prefix}{segment(self.count, qualname, number)}.")
+
+
+class Body(Branch):
+    """A user function being driven; it is itself the branch of its main asyncio task.
+
+    Attributes:
+        id: The id of the call it computes; `call` is that call.
+        position: How many batches it was given.
+        open_calls: Calls that must end before the body may (S22).
+        live_tasks: How many asyncio tasks it has; `at` says which of them are at which wait.
+        activity: Grows with every call and wait; what quiescence is judged by (S6).
+        recorded: How many asks of earlier lives are still owed.
+    """
+
+    __slots__ = (
+        "_gain",
+        "_gain_start",
+        "_kept",
+        "_last_position",
+        "_log",
+        "_logged_interruptions",
+        "_owed",
+        "_positions",
+        "_sequential",
+        "_waiting",
+        "activity",
+        "at",
+        "call",
+        "execution",
+        "id",
+        "live_tasks",
+        "open_calls",
+        "position",
+        "unawaited_failures",
+    )
+
+    def __init__(self, execution: Execution, call: Call) -> None:
+        super().__init__(None, "")
+        self.execution = execution
+        self.call = call
+        self.id = call.promise_id
+        self.position = self.live_tasks = self.activity = self.open_calls = 0
+        self.at: dict[Any, Wait] = {}
+        self._sequential = True
+        self._gain: list[Batch] = []
+        self._gain_start = 0
+        self._waiting: dict[str, Call | Wait] = {}
+        self._log: list[Batch] | None = None
+        self._positions: dict[str, int] | None = None
+        self._owed: dict[int, int] | None = None
+        self._last_position = -1
+        self._logged_interruptions: set[str] | None = None
+        self._kept: dict[Any, int] | None = None
+        self.unawaited_failures: dict[str, Call] | None = None
+
+    def remember(self, records: Iterable[Promise]) -> None:
+        """Take over what an earlier life of this body recorded."""
+        recorded = Recorded(self.id, records)
+        self._log = recorded.batches
+        self._positions = recorded.positions
+        self._sequential = recorded.sequential
+        self._gain_start = len(recorded.batches)
+        self._owed = {}
+        for position in recorded.positions.values():
+            self._owed[position] = self._owed.get(position, 0) + 1
+            self._last_position = max(self._last_position, position)
+        self._logged_interruptions = {
+            member for batch in self._log for member in batch if member.startswith(INTERRUPTION)
+        }
+
+    # -- asking ------------------------------------------------------------------------
+
+    def called(self, call: Call, branch: Branch) -> None:
+        """A ctx call was made in this branch: it takes its id and its position (S1, S5)."""
+        branch.count += 1
+        call.body = self
+        call.suffix = f"{branch.prefix}{branch.count}"
+        call.id = call.promise_id = f"{self.id}.{call.suffix}"
+        call.position = self.position
+        call.state = CallState.CALLED
+        self.activity += 1
+        if self._positions:
+            self._made_again(call)
+
+    def _made_again(self, call: Call) -> None:
+        position = self._positions.pop(call.suffix, None) if self._positions else None
+        if position is not None and self._owed is not None:
+            self._owed[position] -= 1
+        elif self._last_position > self.position:
+            raise NonDeterminismError(
+                f"the program now makes call {call.id!r} ({call.kind}), which it did not make "
+                f"when it was recorded; {self.missing()} was. The code changed while this "
+                "execution was running: finish it with the old code, or give the new code a new "
+                "version"
+            )
+
+    def asked(self, call: Call) -> None:
+        """The call starts: its body now waits for it to end, unless its kind says otherwise."""
+        if call.state is not CallState.CALLED:
+            raise InternalError(f"call {call.id!r} was asked in state {call.state}")
+        call.state = CallState.ASKED
+        if call.kind not in _UNAWAITED:
+            self.open_calls += 1
+
+    def headers_for(self, call: Call) -> dict[str, str] | None:
+        """The log part of a new create's headers (S4), and the log is then carried."""
+        gain = self._gain
+        number = self.count
+        if self._sequential:
+            expected = number - 1
+            plain = (
+                call.position == expected
+                and call.suffix == str(number)
+                and (not gain or (len(gain) == 1 and gain[0] == (str(expected),)))
+                and len(gain) == min(expected, 1)
+            )
+            if plain:
+                gain.clear()
+                self._gain_start = self.position
+                return None
+            self._sequential = False
+        header = log_header(call.position, self._gain_start, gain)
+        self._gain = []
+        self._gain_start = self.position
+        return {LOG_HEADER: header}
+
+    # -- inputs ------------------------------------------------------------------------
+
+    def arrived(self, call: Call) -> None:
+        """The call's outcome is durable: it waits for its turn (unless it was cut)."""
+        if call.is_ended:
+            raise InternalError(f"the outcome of {call.id!r} arrived twice")
+        call.state = CallState.ENDED
+        self.closed(call)
+        if call.failed and not call.waited and not call.cut:
+            if self.unawaited_failures is None:
+                self.unawaited_failures = {}
+            self.unawaited_failures[call.suffix] = call
+        if not call.cut:
+            self._waiting[call.suffix] = call
+
+    def closed(self, call: Call) -> None:
+        """The body need not wait for this call to end (any more)."""
+        if not call.closed and call.kind not in _UNAWAITED:
+            call.closed = True
+            self.open_calls -= 1
+
+    def wait_begun(self, wait: Wait, owner: Any) -> None:
+        """A task of the body (`owner`, any hashable) suspends on a call."""
+        self.at[owner] = wait
+        self.activity += 1
+        call = wait.call
+        if call.waits is None:
+            call.waits = [wait]
+        else:
+            call.waits.append(wait)
+        if self.unawaited_failures and call.suffix in self.unawaited_failures:
+            del self.unawaited_failures[call.suffix]
+
+    def wait_over(self, wait: Wait, owner: Any) -> None:
+        """The task is about to go on: with a result, an interruption, or because it dies."""
+        del self.at[owner]
+        if wait.call.waits:
+            wait.call.waits.remove(wait)
+
+    @property
+    def is_at_one_wait(self) -> bool:
+        """Whether the body's only live asyncio task is at a wait: it is quiescent now (S6)."""
+        return self.live_tasks == 1 and len(self.at) == 1
+
+    def is_for_result(self, wait: Wait) -> bool:
+        """Whether this wait is given the call's result (no interruption is meant for it)."""
+        return not wait.interrupted and (
+            not self._logged_interruptions or wait.member not in self._logged_interruptions
+        )
+
+    @property
+    def is_replaying(self) -> bool:
+        """Whether recorded batches are still to be given."""
+        return self._log is not None and self.position < len(self._log)
+
+    @property
+    def has_input(self) -> bool:
+        """Whether something waits to be given, or a kept cancel may now be let through."""
+        return bool(self._waiting) or bool(self._kept)
+
+    def next_batch(self) -> list[Call | Wait] | None:
+        """What the quiescent body is given now, or None (S5). Moves the position."""
+        waiting = self._waiting
+        if self._owed and self._owed.get(self.position, 0) > 0:
+            return None
+        log = self._log
+        if log is not None and self.position < len(log):
+            names = log[self.position]
+            if any(name not in waiting for name in names):
+                return None
+            batch = [waiting.pop(name) for name in names]
+        else:
+            if not waiting:
+                return None
+            names = tuple(waiting)
+            batch = list(waiting.values())
+            waiting.clear()
+            self._gain.append(names)
+        self.position += 1
+        for given in batch:
+            if isinstance(given, Call):
+                given.state = CallState.GIVEN
+            elif self._logged_interruptions:
+                self._logged_interruptions.discard(given.member)
+        return batch
+
+    # -- interruptions -----------------------------------------------------------------
+
+    def interrupted(self, wait: Wait, owner: Any, cancelling: int) -> Interruption:
+        """A cancel from inside the body arrived at this wait (S10 first, S11 on replay).
+
+        Args:
+            owner: The asyncio task that waits (any hashable).
+            cancelling: Its count of cancel requests, by which a kept cancel is dropped.
+        """
+        if wait.interrupted:
+            return Interruption.QUEUED
+        if self.is_replaying:
+            if self._logged_interruptions and wait.member in self._logged_interruptions:
+                self._queue_interruption(wait)
+                return Interruption.QUEUED
+            self.keep(owner, cancelling)
+            return Interruption.KEPT
+        call = wait.call
+        if wait.direct and not call.is_ended and not call.cut:
+            if call.kind is CallKind.RUN:
+                return Interruption.CANCEL_CHILD
+            self.closed(call)
+        self._queue_interruption(wait)
+        return Interruption.QUEUED
+
+    def cut(self, wait: Wait) -> None:
+        """The call this wait cancelled is settled as cut: the interruption takes its turn."""
+        if not wait.interrupted:
+            self._queue_interruption(wait)
+
+    def keep(self, owner: Any, cancelling: int) -> None:
+        """A cancel stays with its asyncio task, to be let through at a later wait."""
+        if self._kept is None:
+            self._kept = {}
+        self._kept[owner] = cancelling
+
+    def kept_cancel(self, owner: Any, cancelling: int) -> bool:
+        """Whether a cancel kept with this task is still wanted; it is taken out."""
+        if not self._kept or owner not in self._kept:
+            return False
+        return self._kept.pop(owner) <= cancelling
+
+    def kept_owners(self) -> list[Any]:
+        """The tasks whose kept cancel may now become a new interruption (the log is used up)."""
+        return [] if self.is_replaying or not self._kept else list(self._kept)
+
+    def _queue_interruption(self, wait: Wait) -> None:
+        wait.interrupted = True
+        self._waiting[wait.member] = wait
+
+    # -- the end -----------------------------------------------------------------------
+
+    def missing(self) -> str:
+        """Name a recorded ask that was not made again, for a message; "" if there is none."""
+        if not self._positions:
+            return ""
+        return repr(f"{self.id}.{min(self._positions, key=lambda s: self._positions[s])}")  # type: ignore[index]
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the body is given nothing only because a recorded ask was not made again."""
+        return bool(self._owed and self._owed.get(self.position, 0) > 0)
+
+    def refuse_missing(self) -> None:
+        """At the body's end every recorded ask must have been made (S9a).
+
+        Raises:
+            NonDeterminismError: One was not.
+        """
+        if self._positions:
+            raise NonDeterminismError(
+                f"the program no longer makes call {self.missing()}, which it made when it was "
+                "recorded: the code changed while this execution was running. Finish it with the "
+                "old code, or give the new code a new version"
+            )

@@ -1,0 +1,124 @@
+"""One node of an execution: a call that a body asked for, and the waits for its result.
+
+Plain state, owned by one body and one scheduler. Shells subclass these to add what their
+event loop needs (a call is also the awaitable its body holds, see runtime/awaitables.py).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from ..protocol.records import Promise
+from .log import INTERRUPTION
+
+if TYPE_CHECKING:
+    from .body import Body
+
+
+class CallKind(StrEnum):
+    """What kind of durable call a body made; it is part of the fingerprint."""
+
+    RUN = "run"
+    RPC = "rpc"
+    DETACHED = "detached"
+    SLEEP = "sleep"
+    PROMISE = "promise"
+    TIMEOUT = "timeout"
+
+
+class CallState(StrEnum):
+    """Where a call stands, seen from the body that asked for it."""
+
+    NEW = "new"  # made, but not yet given an id
+    CALLED = "called"  # has its id and position, has not started
+    ASKED = "asked"  # started: it runs here, runs elsewhere, or waits for its deadline
+    ENDED = "ended"  # its outcome is durable and arrived at the body
+    GIVEN = "given"  # the body was given the outcome, awaited or not
+
+
+class Call:
+    """A call of a body: identity, record and outcome.
+
+    Attributes:
+        id: The promise's id; `suffix` is the part after the asking body's.
+        body: The body that asked, None for the root of an execution.
+        promise_id: The promise that holds the outcome: `id`, unless an explicit id was given.
+        record: The stored promise, once known.
+        value: The decoded outcome once ENDED, or an exception where `failed`.
+        cut: Settled because an interruption ended it: its waits get no result (S10, S11).
+        closed: Its body need not wait for it to end, or not any more (S22).
+        cancelled_by: The waits whose cancel was passed on to the call itself (S10).
+        waited: How many waits for it ever began.
+    """
+
+    __slots__ = (
+                "arguments_count",
+        "body",
+        "cancelled_by",
+        "child",
+        "closed",
+        "cut",
+        "data",
+        "direct",
+        "failed",
+        "fingerprint",
+        "id",
+        "kind",
+        "position",
+        "promise_id",
+        "record",
+        "state",
+        "suffix",
+        "timeout_at_ms",
+        "value",
+        "waited",
+        "waits",
+    )
+
+    def __init__(self, kind: CallKind, *, direct: bool) -> None:
+        self.kind = kind
+        self.direct = direct
+        self.state = CallState.NEW
+        self.id = self.suffix = self.promise_id = self.fingerprint = ""
+        self.data: str | None = None
+        self.position = 0
+        self.timeout_at_ms = 0
+        self.body: Body | None = None
+        self.child: Body | None = None
+        self.record: Promise | None = None
+        self.value: Any = None
+        self.failed = self.cut = self.closed = False
+        self.arguments_count = True
+        self.waited = 0
+        self.waits: list[Wait] | None = None
+        self.cancelled_by: list[Wait] | None = None
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether the outcome is durable (given to the body or not)."""
+        return self.state is CallState.ENDED or self.state is CallState.GIVEN
+
+
+class Wait:
+    """One asyncio task (or generator) of a body suspended on a call's outcome.
+
+    Attributes:
+        direct: The ctx call itself is awaited, not the Promise of a `begin_*` (S10).
+        interrupted: An interruption is on its way to this wait; no result will be given.
+    """
+
+    __slots__ = ("call", "direct", "interrupted", "number")
+
+    def __init__(self, call: Call, *, direct: bool) -> None:
+        self.call = call
+        self.direct = direct
+        self.interrupted = False
+        call.waited += 1
+        self.number = call.waited
+
+    @property
+    def member(self) -> str:
+        """How the log names the interruption of this wait."""
+        suffix = f"{INTERRUPTION}{self.call.suffix}"
+        return suffix if self.number == 1 else f"{suffix}#{self.number}"

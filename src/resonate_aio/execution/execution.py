@@ -1,0 +1,131 @@
+"""One execution: a top-level call and everything it runs locally under one lease.
+
+Holds what was recorded in earlier lives and decides, for each call that a body asks for,
+whether it is new, recorded, cut or still to be driven (laws 2, 5; S10, S43).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from enum import Enum, auto
+
+from ..protocol.records import Promise, PromiseState, is_pending
+from .body import Body
+from .call import Call, CallKind
+from .fingerprint import check
+from .ids import body_of
+from .log import CUT_HEADER, EXPLICIT_HEADER, VOLATILE_HEADER
+
+
+class Decision(Enum):
+    """What a shell does with a call that was just asked."""
+
+    CREATE = auto()  # nothing is recorded: create its promise, then act by its kind
+    DRIVE = auto()  # recorded, still pending, and run here: drive it (again)
+    WATCH = auto()  # recorded, still pending, and settled by others or by its deadline
+    RECORDED = auto()  # its outcome is recorded: it arrives at once
+    NOTHING = auto()  # it was cut: it stays pending until the program cancels it again
+
+
+class Life(Enum):
+    """Whether the frames of an execution may still record."""
+
+    ALIVE = auto()
+    DROPPED = auto()  # stop, lost lease, an error of ours: the work goes on elsewhere or later
+    CANCELED = auto()  # its promise was settled from outside (S13)
+
+
+class Execution:
+    """The durable state of one held task, as this process knows it.
+
+    Attributes:
+        id: The root promise's id.
+        version: The task's version: the fence of every write.
+        life: Whether its frames may still record.
+        bodies: Every live body, held strongly (S30); ordered by start.
+    """
+
+    __slots__ = ("_by_body", "_records", "bodies", "error", "id", "life", "root", "version")
+
+    def __init__(self, id: str, version: int, root: Call) -> None:
+        self.id = id
+        self.version = version
+        self.root = root
+        self.life = Life.ALIVE
+        self.bodies: dict[str, Body] = {}
+        self.error: BaseException | None = None
+        self._records: dict[str, Promise] = {}
+        self._by_body: dict[str, list[Promise]] = {}
+
+    def remember(self, records: Iterable[Promise]) -> None:
+        """Take over what earlier lives recorded (S9)."""
+        explicit: list[str] = []
+        for promise in records:
+            self._records[promise.id] = promise
+            named = (promise.param.headers or {}).get(EXPLICIT_HEADER)
+            if named is not None:
+                explicit.append(named)
+        roots = [self.id, *explicit]
+        for promise in self._records.values():
+            for root in roots:
+                body = body_of(promise.id, root)
+                if body is not None:
+                    self._by_body.setdefault(body, []).append(promise)
+                    break
+
+    def begin(self, body: Body) -> None:
+        """A body starts: it takes over what was recorded of it."""
+        self.bodies[body.id] = body
+        recorded = self._by_body.pop(body.id, None)
+        if recorded is not None:
+            body.remember(recorded)
+
+    def end(self, body: Body) -> None:
+        """A body is over."""
+        self.bodies.pop(body.id, None)
+
+    def next_is_recorded(self, body: Body) -> bool:
+        """Whether the body's next call in its main task is recorded (S40: no retry delay)."""
+        return f"{body.id}.{body.count + 1}" in self._records
+
+    def recall(self, call: Call, where: Callable[[], str]) -> Decision:
+        """Decide what an asked call needs, from what is recorded under its id.
+
+        Raises:
+            NonDeterminismError: Another kind, function, version or arguments are recorded.
+        """
+        if not self._records:
+            return Decision.CREATE
+        record = self._records.pop(call.id, None)
+        if record is None:
+            return Decision.CREATE
+        return self.adopt(call, record, where)
+
+    def recall_explicit(self, call: Call) -> Decision:
+        """The same for the promise of an explicit id, after its log record was dealt with."""
+        record = self._records.pop(call.promise_id, None)
+        return Decision.CREATE if record is None else self.by_state(call, record)
+
+    def adopt(self, call: Call, record: Promise, where: Callable[[], str]) -> Decision:
+        """The store holds this record under the call's id: check it and go by its state."""
+        check(record, call.fingerprint, call.data, where, arguments_count=call.arguments_count)
+        headers = record.param.headers or {}
+        if EXPLICIT_HEADER in headers or VOLATILE_HEADER in headers:
+            call.record = record
+            return Decision.DRIVE
+        return self.by_state(call, record)
+
+    def by_state(self, call: Call, record: Promise) -> Decision:
+        call.record = record
+        call.timeout_at_ms = record.timeout_at_ms
+        if is_pending(record):
+            return Decision.DRIVE if call.kind is CallKind.RUN else Decision.WATCH
+        if is_cut(record):
+            call.cut = True
+            return Decision.NOTHING
+        return Decision.RECORDED
+
+
+def is_cut(record: Promise) -> bool:
+    """Whether the promise was settled because an interruption ended its call (S10)."""
+    return record.state is PromiseState.CANCELED and CUT_HEADER in (record.value.headers or {})

@@ -1,0 +1,81 @@
+"""The log of a body, written by its consequences (S4).
+
+Every create carries, in `param.headers`, the position at which it was asked for and the
+batches the body was given since its last create. A body that only ever ran one call and
+then waited for it leaves the header out: call n was asked at position n - 1, after the
+batches [1], [2], ... [n - 1]. This file turns the header into text and back, and rebuilds
+a body's log from the records of its calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import orjson
+
+from ..errors import NonDeterminismError
+from ..protocol.records import Promise
+from .ids import order_of
+
+LOG_HEADER = "resonate-aio:log"
+FINGERPRINT_HEADER = "resonate-aio:fp"
+EXPLICIT_HEADER = "resonate-aio:explicit"
+VOLATILE_HEADER = "resonate-aio:volatile"
+CUT_HEADER = "resonate-aio:cut"
+
+Batch = tuple[str, ...]
+"""What a body was given at once: suffixes of calls, and `!suffix` for an interrupted wait."""
+
+INTERRUPTION = "!"
+
+
+def log_header(position: int, start: int, gain: list[Batch]) -> str:
+    """The header text: position of the ask, and the batches from number `start` on."""
+    return orjson.dumps((position, start, gain)).decode()
+
+
+class Recorded:
+    """What the store remembers of one body: where each call was asked, and the log so far.
+
+    Attributes:
+        positions: Position of the ask, by suffix of the call.
+        batches: The log, as far as it was recorded.
+        sequential: Whether no call ever needed a header.
+    """
+
+    __slots__ = ("batches", "positions", "sequential")
+
+    def __init__(self, body_id: str, records: Iterable[Promise]) -> None:
+        self.positions: dict[str, int] = {}
+        self.sequential = True
+        known: dict[int, Batch] = {}
+        cut = len(body_id) + 1
+        by_suffix = sorted(((order_of(p.id[cut:]), p.id[cut:], p) for p in records))
+        for _, suffix, promise in by_suffix:
+            header = (promise.param.headers or {}).get(LOG_HEADER)
+            if header is None:
+                self._sequential_ask(suffix, known)
+            else:
+                self.sequential = False
+                self._read(promise.id, suffix, header, known)
+        self.batches: list[Batch] = []
+        while (batch := known.get(len(self.batches))) is not None:
+            self.batches.append(batch)
+
+    def _sequential_ask(self, suffix: str, known: dict[int, Batch]) -> None:
+        number = int(suffix) if suffix.isdecimal() else 1
+        self.positions[suffix] = number - 1
+        if number > 1:
+            known.setdefault(number - 2, (str(number - 1),))
+
+    def _read(self, id: str, suffix: str, header: str, known: dict[int, Batch]) -> None:
+        try:
+            position, start, gain = orjson.loads(header)
+            self.positions[suffix] = int(position)
+            for offset, batch in enumerate(gain):
+                known[int(start) + offset] = tuple(map(str, batch))
+        except (ValueError, TypeError) as error:
+            raise NonDeterminismError(
+                f"the recorded log of {id!r} cannot be read ({error}): it was written by another "
+                "version of the library or altered"
+            ) from None

@@ -1,0 +1,324 @@
+"""Asking: from a call the program makes to a promise in the store, and settling it.
+
+Carries out what `Execution.recall` decided. A create goes to the store inside the asking
+step, in program order (S8); a local call's function starts from the queue, at once where
+the store is in this process (S20), else when the create is acknowledged.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InternalError, NonDeterminismError
+from ..execution.call import CallKind, CallState
+from ..execution.execution import Decision, Execution, Life
+from ..execution.fingerprint import fingerprint
+from ..execution.log import (
+    EXPLICIT_HEADER,
+    FINGERPRINT_HEADER,
+    LOG_HEADER,
+    VOLATILE_HEADER,
+)
+from ..protocol.records import EMPTY, Promise, PromiseState, Value
+from ..protocol.values import encode
+from ..stores.base import LOST, Refusal
+from .functions import FunctionKind
+from .outcomes import CUT
+
+if TYPE_CHECKING:
+    from .awaitables import DurableCall, RootCall
+    from .scheduler import Scheduler
+
+_TIMER_TAGS = {"resonate:timer": "true", "resonate:scope": "global"}
+_EXTERNAL_TAGS = {"resonate:external": "true", "resonate:scope": "global"}
+_NO_TAGS: dict[str, str] = {}
+
+
+class Asking:
+    """The scheduler's way to the store."""
+
+    __slots__ = ("_scheduler", "_store")
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self._store = scheduler.store
+
+    def ask(self, call: DurableCall[Any]) -> None:
+        """A body asks for a call; called inside its step.
+
+        Raises:
+            ValueCodecError: An argument cannot be stored.
+            NonDeterminismError: Something else is recorded under the call's id.
+        """
+        body = call.home
+        if call.state is not CallState.CALLED:
+            return
+        execution = body.execution
+        self._describe(call)
+        body.asked(call)
+        try:
+            decision = execution.recall(call, _where)
+            if decision is Decision.CREATE:
+                decision = self._create(call, execution)
+            elif call.promise_id != call.id and decision is Decision.DRIVE:
+                decision = self._create_explicit(call, execution)
+        except NonDeterminismError as error:
+            self._scheduler.executions.stopped(execution, error)
+            raise
+        if decision is not None:
+            self._act(call, decision)
+
+    def _describe(self, call: DurableCall[Any]) -> None:
+        """Encode the arguments and take the fingerprint."""
+        options = call.options_
+        kind = call.kind
+        callee = call.callee
+        name, version = "", 1
+        if callee is not None:
+            name, version = callee.name, options.version or callee.version
+            if kind is CallKind.RUN:
+                if callee.kind is not FunctionKind.INLINE or call.args:
+                    call.data = encode(
+                        {"args": call.args, "kwargs": call.kwargs} if call.kwargs else call.args
+                    )
+                call.variables = copy_context()
+            else:
+                call.data = encode(
+                    {
+                        "func": name,
+                        "args": call.args,
+                        "kwargs": call.kwargs,
+                        "version": options.version or 0,
+                    }
+                )
+        elif call.args:
+            call.data = encode(call.args[0])
+        call.arguments_count = (
+            options.check_arguments and self._scheduler.settings.check_arguments
+        )
+        if options.id is not None:
+            call.promise_id = options.id
+        call.fingerprint = fingerprint(kind, name, version, call.data)
+
+    def _create(self, call: DurableCall[Any], execution: Execution) -> Decision | None:
+        body = call.home
+        now_ms = self._scheduler.clock.now_ms()
+        call.timeout_at_ms = self._deadline(call, now_ms)
+        headers = body.headers_for(call)
+        if headers is None:
+            headers = {FINGERPRINT_HEADER: call.fingerprint}
+        else:
+            headers[FINGERPRINT_HEADER] = call.fingerprint
+        if call.promise_id != call.id or not call.options_.durable:
+            return self._create_logged(call, execution, headers, now_ms)
+        tags = self._tags(call)
+        promise = Promise(
+            call.id,
+            PromiseState.PENDING,
+            call.timeout_at_ms,
+            now_ms,
+            Value(headers, call.data),
+            EMPTY,
+            tags,
+            None,
+            body.owner,
+        )
+        return self._send(call, execution, promise)
+
+    def _send(
+        self, call: DurableCall[Any], execution: Execution, promise: Promise
+    ) -> Decision | None:
+        limited = call.kind is CallKind.RUN and (
+            promise.timeout_at_ms < call.home.call.timeout_at_ms
+        )
+        standing = self._store.fence_create(
+            execution.id,
+            execution.version,
+            promise,
+            self._created if limited or not self._store.in_process else None,
+            call,
+        )
+        if standing is promise:
+            return Decision.DRIVE if call.kind is CallKind.RUN else Decision.WATCH
+        if standing is None:
+            return None
+        if isinstance(standing, Refusal):
+            self._scheduler.soon(self._scheduler.executions.lost, execution, call)
+            return None
+        return self._standing(call, execution, standing)
+
+    def _standing(
+        self, call: DurableCall[Any], execution: Execution, standing: Promise
+    ) -> Decision:
+        """The store holds another record under this id than the one asked for (S20)."""
+        if call.promise_id != call.id:
+            return execution.by_state(call, standing)
+        return execution.adopt(call, standing, _where)
+
+    def _created(self, call: DurableCall[Any], standing: Promise | Refusal) -> None:
+        """The store acknowledged a create somebody waits for."""
+        execution = call.home.execution
+        if execution.life is not Life.ALIVE:
+            return
+        if isinstance(standing, Refusal):
+            self._scheduler.executions.lost(execution, call)
+            return
+        try:
+            self._act(call, self._standing(call, execution, standing))
+        except NonDeterminismError as error:
+            self._scheduler.executions.stopped(execution, error)
+
+    def _create_logged(
+        self, call: DurableCall[Any], execution: Execution, headers: dict[str, str], now_ms: int
+    ) -> Decision | None:
+        """A call without a create of its own under its derived id leaves a log record (S4)."""
+        if call.promise_id != call.id:
+            headers[EXPLICIT_HEADER] = call.promise_id
+        else:
+            headers[VOLATILE_HEADER] = "1"
+        record = Promise(
+            call.id,
+            PromiseState.PENDING,
+            max(call.timeout_at_ms, now_ms + 1),
+            now_ms,
+            Value(headers, None),
+            EMPTY,
+            _NO_TAGS,
+            None,
+            call.home.owner,
+        )
+        standing = self._store.fence_create(execution.id, execution.version, record, None, call)
+        if standing is not LOST:
+            standing = self._store.fence_settle(
+                execution.id, execution.version, call.id, PromiseState.RESOLVED, EMPTY, _nobody, call
+            )
+        if standing is LOST:
+            self._scheduler.soon(self._scheduler.executions.lost, execution, call)
+            return None
+        if call.promise_id == call.id:
+            return Decision.DRIVE
+        return self._create_explicit(call, execution)
+
+    def _create_explicit(self, call: DurableCall[Any], execution: Execution) -> Decision | None:
+        """The promise under the id the user chose, after its log record (S4, S62)."""
+        decision = execution.recall_explicit(call)
+        if decision is not Decision.CREATE:
+            return decision
+        now_ms = self._scheduler.clock.now_ms()
+        call.timeout_at_ms = self._deadline(call, now_ms)
+        promise = Promise(
+            call.promise_id,
+            PromiseState.PENDING,
+            call.timeout_at_ms,
+            now_ms,
+            Value({FINGERPRINT_HEADER: call.fingerprint}, call.data),
+            EMPTY,
+            self._tags(call),
+        )
+        return self._send(call, execution, promise)
+
+    def _act(self, call: DurableCall[Any], decision: Decision) -> None:
+        scheduler = self._scheduler
+        if decision is Decision.DRIVE:
+            scheduler.soon(scheduler.drive, call)
+        elif decision is Decision.WATCH:
+            if call.kind is not CallKind.DETACHED:
+                scheduler.executions.watch(call)
+        elif decision is Decision.RECORDED:
+            scheduler.soon(scheduler.settled, call, call.record)
+        elif decision is Decision.NOTHING:
+            call.home.closed(call)
+        else:
+            raise InternalError(f"call {call.id!r}: nothing to do for {decision}")
+
+    def settle(
+        self, call: DurableCall[Any] | RootCall, state: PromiseState, value: Value
+    ) -> None:
+        """Record the outcome of a call's function; `Scheduler.settled` follows."""
+        scheduler = self._scheduler
+        if call.body is None:
+            execution = scheduler.executions.execution_of(call)
+            answer = self._store.fulfill(
+                execution.id, execution.version, state, value, self._settled, call
+            )
+        else:
+            execution = call.body.execution
+            if not call.options_.durable and call.promise_id == call.id:
+                scheduler.settled(call, _volatile(call, state, value))  # type: ignore[arg-type]
+                return
+            answer = self._store.fence_settle(
+                execution.id, execution.version, call.promise_id, state, value, self._settled, call
+            )
+        if answer is not None:
+            scheduler.settled(call, answer)  # type: ignore[arg-type]  # a root's is handled there
+
+    def settle_cut(self, call: DurableCall[Any] | RootCall) -> None:
+        """A cancel from inside ended the call: settle it as cut (S10)."""
+        self.settle(call, PromiseState.CANCELED, CUT)
+
+    def end_time_limit(self, call: DurableCall[Any]) -> None:
+        """`ctx.timeout` was left in time: its promise is settled, without waiting (S11a)."""
+        if call.state is not CallState.ASKED:
+            return
+        self._scheduler.executions.unwatch(call)
+        execution = call.home.execution
+        self._store.fence_settle(
+            execution.id,
+            execution.version,
+            call.promise_id,
+            PromiseState.CANCELED,
+            EMPTY,
+            _nobody,
+            call,
+        )
+
+    def _settled(self, call: DurableCall[Any], record: Promise | Refusal) -> None:
+        self._scheduler.settled(call, record)
+
+    def _deadline(self, call: DurableCall[Any], now_ms: int) -> int:
+        parent_ms = call.home.call.timeout_at_ms
+        limit_s = call.delay_s if call.delay_s is not None else call.options_.timeout_s
+        if call.kind is CallKind.DETACHED:
+            default_s = self._scheduler.settings.default_timeout_s
+            return now_ms + int((limit_s if limit_s is not None else default_s) * 1000)
+        if limit_s is None:
+            return parent_ms
+        return min(parent_ms, now_ms + int(limit_s * 1000))
+
+    def _tags(self, call: DurableCall[Any]) -> dict[str, str]:
+        kind = call.kind
+        given = call.options_.tags
+        if kind is CallKind.RUN:
+            return given if given is not None else _NO_TAGS
+        if kind is CallKind.SLEEP or kind is CallKind.TIMEOUT:
+            return _TIMER_TAGS
+        tags = dict(_EXTERNAL_TAGS) if kind is CallKind.PROMISE else {"resonate:scope": "global"}
+        if given:
+            tags.update(given)
+        if kind is not CallKind.PROMISE:
+            tags["resonate:target"] = self._scheduler.executions.target(call.options_.target)
+        return tags
+
+
+def _where() -> str:
+    """The user's line that asks, for a message."""
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("resonate_aio."):
+        frame = frame.f_back  # type: ignore[assignment]  # the loop ends at None
+    if frame is None or "asyncio" in frame.f_code.co_filename:
+        return ""
+    return f" at {frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def _volatile(call: DurableCall[Any], state: PromiseState, value: Value) -> Promise:
+    """The outcome of a call with durable=False: it looks settled, but only here."""
+    return Promise(call.id, state, call.timeout_at_ms, 0, EMPTY, value, {}, 0)
+
+
+def _nobody(_: Any, __: Any) -> None:
+    """Nobody waits for this acknowledgement."""
+
+
+

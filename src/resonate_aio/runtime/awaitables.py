@@ -1,0 +1,375 @@
+"""What a body holds and awaits: calls, promises, time limits.
+
+This is the only file that suspends a user's asyncio task. A `DurableCall` is the node of
+the execution machine and the lazy coroutine that the user's code gets in one object
+(speed.md); an `AsyncWait` stands where asyncio expects a future, so that the scheduler can
+wake a task in place and see every cancel with the context it came from (S10).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import warnings
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import Context as ContextVars
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from ..errors import ContextMisuseError
+from ..execution.body import Branch
+from ..execution.call import Call, CallKind, CallState, Wait
+from ..protocol.records import Promise
+from .options import LOCAL_KEYS, NO_OPTIONS, REMOTE_KEYS, CallOptions, change
+from .stamps import current_branch
+
+if TYPE_CHECKING:
+    from .bodies import LiveBody
+    from .functions import Callee
+
+R = TypeVar("R")
+_OPTION_KEYS = {
+    CallKind.RUN: LOCAL_KEYS,
+    CallKind.RPC: REMOTE_KEYS,
+    CallKind.DETACHED: REMOTE_KEYS,
+}
+
+
+class AsyncWait(Wait):
+    """One asyncio task suspended on a call, in the shape of a future."""
+
+    __slots__ = ("_asyncio_future_blocking", "_context", "_error", "_wakeup", "body", "task")
+
+    def __init__(self, call: DurableCall[Any], body: LiveBody, *, direct: bool) -> None:
+        super().__init__(call, direct=direct)
+        self._asyncio_future_blocking = True
+        self._error: BaseException | None = None
+        self.body = body
+        self.task = asyncio.current_task(body.scheduler.loop)
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        """The loop this may be awaited on."""
+        return self.body.scheduler.loop
+
+    def add_done_callback(
+        self, wakeup: Callable[[Any], object], *, context: ContextVars | None = None
+    ) -> None:
+        """Called by the task that suspends."""
+        self._wakeup = wakeup
+        self._context = context
+
+    def cancel(self, msg: object = None) -> bool:
+        """Called by `Task.cancel`: the scheduler decides when the cancel is let through."""
+        self.body.scheduler.interrupts.cancel_arrived(self)
+        return True
+
+    def wake(self, error: BaseException | None = None) -> None:
+        """Let the task go on, right now: only from the scheduler, where no task is running."""
+        self._error = error
+        if self._context is not None:
+            self._context.run(self._wakeup, self)
+        else:
+            self._wakeup(self)
+
+    def result(self) -> None:
+        """Read by the task when it goes on."""
+        if self._error is not None:
+            raise self._error
+
+
+class DurableCall(Call, Coroutine[Any, Any, R], Generic[R]):
+    """A durable call: lazy until it is awaited, yielded, or wrapped in an asyncio task.
+
+    Its id is taken where it is made, in program order. `.options(...)` may follow.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_driver",
+        "_site",
+        "args",
+        "branch",
+        "callee",
+        "delay_s",
+        "expired",
+        "home",
+        "kwargs",
+        "options_",
+        "settled_text",
+        "variables",
+    )
+
+    def __init__(
+        self,
+        kind: CallKind,
+        branch: Branch,
+        callee: Callee | None,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        direct: bool,
+        options: CallOptions = NO_OPTIONS,
+        site: FrameType | None = None,
+    ) -> None:
+        super().__init__(kind, direct=direct)
+        self.branch = branch
+        self.home: LiveBody = branch.body  # type: ignore[assignment]  # our bodies are live ones
+        self.callee = callee
+        self.args = args
+        self.kwargs = kwargs
+        self.options_ = options
+        self.delay_s: float | None = None
+        self.settled_text: str | None = None
+        self.variables: ContextVars | None = None
+        self.expired: Callable[[], None] | None = None
+        self._driver: Generator[Any, Any, R] | None = None
+        self._site = (site.f_code.co_filename, site.f_lineno) if site is not None else None
+        if not self.home.is_dead:
+            self.home.called(self, branch)
+
+    def options(self, **options: Any) -> DurableCall[R]:
+        """Change the options of this call, before it starts; returns the call itself.
+
+        Local calls take `check_arguments`, `durable`, `encoder`, `id`, `idempotency_key`,
+        `non_retryable_exceptions`, `retry_policy`, `tags` and `timeout` (seconds); remote
+        ones `check_arguments`, `encoder`, `id`, `idempotency_key`, `tags`, `target`,
+        `timeout` and `version` (seed 001).
+
+        Raises:
+            TypeError: An unknown option or a value of the wrong type.
+            ContextMisuseError: The call has started.
+        """
+        if self.state not in (CallState.NEW, CallState.CALLED):
+            raise ContextMisuseError(f"call {self.id!r} has started: options come before")
+        self.options_ = change(self.options_, options, _OPTION_KEYS.get(self.kind, LOCAL_KEYS))
+        return self
+
+    def start(self) -> None:
+        """Ask for the call, if that was not done yet."""
+        if self.state is CallState.CALLED:
+            self.home.scheduler.asking.ask(self)
+
+    def __await__(self) -> Generator[Any, Any, R]:
+        home = self.home
+        if home.is_dead:
+            yield from dying(home)
+        self._check_caller()
+        if self.state is CallState.CALLED:
+            home.scheduler.asking.ask(self)
+        if not self.direct:
+            return DurablePromise(self)  # type: ignore[return-value]  # begin_*: R is the Promise
+        if self.state is not CallState.GIVEN:
+            wait = AsyncWait(self, home, direct=True)
+            home.scheduler.wait_begun(wait)
+            yield wait
+        if self.failed:
+            raise self.value
+        return self.value  # type: ignore[no-any-return]
+
+    def _check_caller(self) -> None:
+        branch = current_branch.get()
+        if branch is None or branch.body is not self.home:
+            raise ContextMisuseError(misuse(self.home, branch))
+
+    def take(self) -> Any:
+        """The outcome, once it was given: the value, or its error raised."""
+        if self.failed:
+            raise self.value
+        return self.value
+
+    # A call is a coroutine, so that gather, create_task and TaskGroup take it.
+
+    def send(self, value: Any) -> Any:
+        """Step the call as a coroutine (an asyncio task does this)."""
+        if self._driver is None:
+            self._driver = self.__await__()
+        return self._driver.send(value)
+
+    def throw(
+        self,
+        typ: Any,
+        val: BaseException | object = None,
+        tb: TracebackType | None = None,
+    ) -> Any:
+        """Throw into the call as a coroutine."""
+        if self._driver is None:
+            self._driver = self.__await__()
+        return self._driver.throw(typ) if val is None else self._driver.throw(typ, val, tb)
+
+    def close(self) -> None:
+        """Close the call as a coroutine."""
+        if self._driver is not None:
+            self._driver.close()
+        elif self.state is CallState.CALLED:
+            self._site = None
+
+    @property
+    def branch_name(self) -> str:
+        """What a task that wraps this call is called in the ids of its branch (S2)."""
+        return self.callee.name if self.callee is not None else str(self.kind)
+
+    def __repr__(self) -> str:
+        return f"<durable {self.kind} {self.id or '(dying)'} {self.state}>"
+
+    def __del__(self) -> None:
+        site = self._site
+        if site is not None and self.state is CallState.CALLED and not sys.is_finalizing():
+            home = self.home
+            if not home.is_dead and not home.is_over:
+                warnings.warn_explicit(
+                    f"durable call {self.id!r} ({self.kind} {self.branch_name}) was never awaited "
+                    "or yielded: nothing ran; use ctx.detached for fire and forget",
+                    RuntimeWarning,
+                    *site,
+                )
+
+
+class RootCall(Call):
+    """The top-level call of an execution: nobody in this execution awaits it."""
+
+    __slots__ = ("args", "callee", "kwargs", "options_", "settled_text")
+
+    def __init__(self, callee: Callee, record: Promise, options: CallOptions) -> None:
+        super().__init__(CallKind.RUN, direct=True)
+        self.id = self.promise_id = record.id
+        self.timeout_at_ms = record.timeout_at_ms
+        self.callee: Callee | None = callee
+        self.args: tuple[Any, ...] = ()
+        self.kwargs: dict[str, Any] = {}
+        self.options_ = options
+        self.settled_text: str | None = None
+
+
+class DurablePromise(Generic[R]):
+    """What `await ctx.begin_run(...)` gives: the promise of a call that is under way.
+
+    Await it (as often as you like) for the value. It is no coroutine: asyncio's helpers
+    take it through `asyncio.ensure_future`.
+    """
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: DurableCall[Any]) -> None:
+        self._call = call
+
+    @property
+    def id(self) -> str:
+        """The promise's id: whoever knows it may settle or await it."""
+        return self._call.promise_id
+
+    def done(self) -> bool:
+        """Whether the body was given the outcome (the same answer on a replay, S7)."""
+        return self._call.state is CallState.GIVEN
+
+    def result(self) -> DurablePromise[R]:
+        """The promise itself: `await promise.result()` reads like `await promise` (1.12 b)."""
+        return self
+
+    async def created(self) -> DurablePromise[R]:
+        """Wait until the promise is durably stored; returns the promise."""
+        await self._call.home.scheduler.created(self._call.promise_id)
+        return self
+
+    def __await__(self) -> Generator[Any, Any, R]:
+        call = self._call
+        home = call.home
+        if home.is_dead:
+            yield from dying(home)
+        call._check_caller()
+        if call.state is not CallState.GIVEN:
+            wait = AsyncWait(call, home, direct=False)
+            home.scheduler.wait_begun(wait)
+            yield wait
+        return call.take()  # type: ignore[no-any-return]
+
+    def __repr__(self) -> str:
+        return f"<promise {self.id} {self._call.state}>"
+
+
+class TimeLimit:
+    """`async with ctx.timeout(seconds)`: a durable time limit (S11a)."""
+
+    __slots__ = ("_baseline", "_call", "_expired", "_task")
+
+    def __init__(self, call: DurableCall[Any]) -> None:
+        self._call = call
+        self._expired = False
+        self._baseline = 0
+        self._task: asyncio.Task[Any] | None = None
+
+    @property
+    def id(self) -> str:
+        """The id of the promise that holds the deadline."""
+        return self._call.promise_id
+
+    def expired(self) -> bool:
+        """Whether the limit was reached."""
+        return self._expired
+
+    async def __aenter__(self) -> TimeLimit:
+        home = self._call.home
+        if home.is_dead:
+            await _Dying(home)
+        self._call._check_caller()
+        self._task = asyncio.current_task()
+        self._baseline = self._task.cancelling() if self._task is not None else 0
+        self._call.expired = self._expire
+        self._call.start()
+        return self
+
+    def _expire(self) -> None:
+        if self._task is not None and not self._task.done():
+            self._expired = True
+            self._task.cancel()
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> bool | None:
+        self._call.expired = None
+        if self._expired and self._task is not None:
+            if self._task.uncancel() <= self._baseline and exc_type is asyncio.CancelledError:
+                raise TimeoutError(f"time limit {self._call.id!r} was reached") from exc
+            return None
+        if not self._call.home.is_dead:
+            self._call.home.scheduler.asking.end_time_limit(self._call)
+        return None
+
+
+class _Dying:
+    __slots__ = ("_home",)
+
+    def __init__(self, home: LiveBody) -> None:
+        self._home = home
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        yield from dying(self._home)
+
+
+def dying(home: LiveBody) -> Generator[Any, Any, None]:
+    """A ctx call in a frame that dies: it records nothing and raises, after one pass (S31)."""
+    home.dying_calls += 1
+    if home.dying_calls > home.scheduler.settings.dying_calls:
+        yield from asyncio.get_running_loop().create_future()
+    yield
+    raise home.scheduler.interrupts.farewell(home)
+
+
+def misuse(home: LiveBody, branch: Branch | None) -> str:
+    if home.is_over:
+        return (
+            f"a ctx call was made with the context of {home.id!r} after that function had ended: "
+            "await everything before it returns"
+        )
+    if branch is None:
+        return (
+            f"a ctx call of {home.id!r} was made outside its function (from a thread, or from a "
+            "task the function did not create): make it in the function itself or in a task "
+            "created inside it"
+        )
+    return (
+        f"a ctx call of {home.id!r} was made inside {branch.body.id!r}: use the ctx that the "
+        "function was given"
+    )

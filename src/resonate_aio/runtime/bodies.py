@@ -1,0 +1,250 @@
+"""Bodies with a frame: how each kind of function is driven (DESIGN §5).
+
+Coroutines run in an asyncio task of their own, generators are stepped by the scheduler,
+plain functions run on worker threads. Whatever happens, a driver reports exactly once,
+through `Scheduler.over`, and nothing a user's function raises ever leaves it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Coroutine, Generator
+from contextvars import Context as ContextVars
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import anyio.to_thread
+
+from ..execution.body import Body
+from ..execution.call import CallState, Wait
+from ..execution.execution import Life
+from .awaitables import DurableCall, DurablePromise, RootCall
+from .functions import FunctionKind
+from .stamps import current_branch
+
+if TYPE_CHECKING:
+    from ..execution.execution import Execution
+    from .scheduler import Scheduler
+
+_EAGER = sys.version_info >= (3, 12)
+
+
+class LiveBody(Body):
+    """A body with its frame.
+
+    Attributes:
+        call: The durable call it computes (a `DurableCall`, or the root's).
+        variables: The context variables it runs in (S25).
+        task: The asyncio task that drives it, for coroutines and threads.
+        branch_tasks: Other asyncio tasks it created, held strongly (S30).
+        abandoned: It passed its deadline: it is ended, and what it does is dropped.
+        attempt: Counts from 1 for this holder (S40).
+        outcome: What its function returned or raised, while calls it asked still run.
+    """
+
+    __slots__ = (
+        "abandoned",
+        "attempt",
+        "awaits_slot",
+        "branch_tasks",
+        "dying_calls",
+        "frame_over",
+        "generator",
+        "generator_wait",
+        "has_slot",
+        "held_timer",
+        "is_over",
+        "made_calls_before",
+        "outcome",
+        "owner",
+        "scheduler",
+        "started",
+        "task",
+        "variables",
+    )
+
+    call: DurableCall[Any] | RootCall  # type: ignore[assignment]  # the shell's own calls
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        execution: Execution,
+        call: DurableCall[Any] | RootCall,
+        variables: ContextVars,
+        owner: str,
+    ) -> None:
+        super().__init__(execution, call)
+        self.scheduler = scheduler
+        self.variables = variables
+        self.owner = owner
+        self.task: asyncio.Task[None] | None = None
+        self.generator: Generator[Any, Any, Any] | None = None
+        self.generator_wait: Wait | None = None
+        self.branch_tasks: dict[asyncio.Task[Any], Any] | None = None  # -> its branch, or its call
+        self.outcome: tuple[Any, BaseException | None] | None = None
+        self.attempt = 0
+        self.dying_calls = 0
+        self.abandoned = False
+        self.held_timer: asyncio.TimerHandle | None = None
+        self.made_calls_before = 0
+        self.started = self.has_slot = self.awaits_slot = self.is_over = self.frame_over = False
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether its frames may not record any more, whatever they do."""
+        return self.abandoned or self.execution.life is not Life.ALIVE
+
+    @property
+    def made_calls(self) -> bool:
+        """Whether this attempt made a ctx call: it is then no leaf (S40)."""
+        return self.activity > self.made_calls_before
+
+
+def start(body: LiveBody) -> None:
+    """Begin an attempt: only from the scheduler's queue (S26)."""
+    body.attempt += 1
+    body.made_calls_before = body.activity
+    body.started = body.frame_over = False
+    body.live_tasks = 1 + len(body.branch_tasks or ())
+    callee = body.call.callee
+    assert callee is not None  # every driven call has a function
+    kind = callee.kind
+    if kind is FunctionKind.COROUTINE:
+        _start_task(body, _drive_coroutine(body))
+    elif kind is FunctionKind.GENERATOR:
+        _start_generator(body)
+    elif kind is FunctionKind.PLAIN:
+        _start_task(body, _drive_thread(body))
+    else:
+        _run_inline(body)
+
+
+def _start_task(body: LiveBody, driver: Coroutine[Any, Any, None]) -> None:
+    loop = body.scheduler.loop
+    if _EAGER:
+        body.task = asyncio.Task(
+            driver, loop=loop, name=body.id, context=body.variables, eager_start=True
+        )
+    else:
+        body.task = asyncio.Task(driver, loop=loop, name=body.id, context=body.variables)
+
+
+async def _drive_coroutine(body: LiveBody) -> None:
+    body.started = True
+    try:
+        if body.execution.life is not Life.ALIVE:
+            raise asyncio.CancelledError
+        args, kwargs = body.scheduler.arguments(body)
+        value = await body.call.callee.func(body.scheduler.context_of(body), *args, **kwargs)  # type: ignore[union-attr]
+    except KeyboardInterrupt as error:
+        body.scheduler.over(body, None, error)
+        raise
+    except BaseException as error:
+        body.scheduler.over(body, None, error)
+    else:
+        body.scheduler.over(body, value, None)
+
+
+async def _drive_thread(body: LiveBody) -> None:
+    body.started = True
+    scheduler = body.scheduler
+    try:
+        if body.execution.life is not Life.ALIVE:
+            raise asyncio.CancelledError
+        args, kwargs = scheduler.arguments(body)
+        function = partial(body.call.callee.func, scheduler.context_of(body), *args, **kwargs)  # type: ignore[union-attr]
+        scheduler.running_threads[body] = True
+        # A thread cannot be cancelled: cancelling ends the wait, a late result is dropped (S28).
+        value, error = await anyio.to_thread.run_sync(
+            _guarded, function, body, abandon_on_cancel=True, limiter=scheduler.limiter
+        )
+    except BaseException as raised:
+        value, error = None, raised
+    scheduler.over(body, value, error)
+
+
+def _guarded(function: Any, body: LiveBody) -> tuple[Any, BaseException | None]:
+    current_branch.set(None)  # a thread may not make ctx calls (S23)
+    try:
+        return function(), None
+    except BaseException as error:
+        return None, error
+    finally:
+        body.scheduler.running_threads.pop(body, None)
+
+
+def _run_inline(body: LiveBody) -> None:
+    body.started = True
+    try:
+        value = body.call.callee.func(*body.call.args)  # type: ignore[union-attr]
+    except Exception as error:
+        body.scheduler.over(body, None, error)
+    else:
+        body.scheduler.over(body, value, None)
+
+
+def _start_generator(body: LiveBody) -> None:
+    body.started = True
+    try:
+        args, kwargs = body.scheduler.arguments(body)
+        body.generator = body.call.callee.func(body.scheduler.context_of(body), *args, **kwargs)  # type: ignore[union-attr]
+    except BaseException as error:
+        body.scheduler.over(body, None, error)
+        return
+    step_generator(body, None, None)
+
+
+def step_generator(body: LiveBody, value: Any, error: BaseException | None) -> None:
+    """Run a generator body to its next wait, or to its end."""
+    generator = body.generator
+    assert generator is not None
+    run = body.variables.run
+    scheduler = body.scheduler
+    while True:
+        try:
+            if error is not None:
+                yielded = run(generator.throw, error)
+            else:
+                yielded = run(generator.send, value)
+        except StopIteration as stop:
+            scheduler.over(body, stop.value, None)
+            return
+        except BaseException as raised:
+            scheduler.over(body, None, raised)
+            return
+        value = error = None
+        if body.is_dead:
+            body.dying_calls += 1
+            if body.dying_calls > scheduler.settings.dying_calls:
+                return
+            error = scheduler.interrupts.farewell(body)
+            continue
+        wait, value, error = _yielded(body, yielded)
+        if wait is not None:
+            body.generator_wait = wait
+            scheduler.wait_begun_by_generator(body, wait)
+            return
+
+
+def _yielded(body: LiveBody, yielded: Any) -> tuple[Wait | None, Any, BaseException | None]:
+    """What a generator gets for what it yielded: a wait to suspend on, a value or an error."""
+    if isinstance(yielded, DurablePromise):
+        call, direct = yielded._call, False
+    elif isinstance(yielded, DurableCall):
+        call, direct = yielded, yielded.direct
+        try:
+            body.variables.run(call._check_caller)
+            call.start()
+        except BaseException as error:
+            return None, None, error
+        if not direct:
+            return None, DurablePromise(call), None
+    else:
+        return None, None, TypeError(
+            f"{body.id!r} yielded {type(yielded).__name__}: a durable generator yields ctx calls "
+            "(ctx.run, ctx.rpc, ctx.sleep, ...) and the promises they give"
+        )
+    if call.state is CallState.GIVEN:
+        return (None, None, call.value) if call.failed else (None, call.value, None)
+    return Wait(call, direct=direct), None, None

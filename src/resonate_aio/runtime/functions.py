@@ -1,0 +1,191 @@
+"""What the runtime knows of a user's function: its kind, its name, how to rebuild its values.
+
+Looked at once per function (speed.md): annotations become shapes, and a function whose
+parameters are all plain JSON data costs nothing per call.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from ..protocol.values import PLAIN_SHAPE, Shape, shape_of_value
+
+_WRAPPED_DEPTH = 20
+
+
+class FunctionKind(Enum):
+    """How a function is driven (DESIGN §3)."""
+
+    COROUTINE = auto()  # async def: an asyncio task
+    GENERATOR = auto()  # yields its calls: stepped by the scheduler
+    PLAIN = auto()  # blocks: runs on a worker thread
+    INLINE = auto()  # ours, instant: runs on the loop
+
+
+class Callee:
+    """A function as the runtime calls it.
+
+    Attributes:
+        name: Its registered name, or `__qualname__` (never a module path, S43).
+        version: Its registered version, 1 where it has none.
+        takes_plain: No parameter needs rebuilding.
+        result: How to rebuild its result.
+    """
+
+    __slots__ = ("_by_name", "_rest", "_shapes", "func", "kind", "name", "result", "takes_plain", "version")
+
+    def __init__(
+        self,
+        func: Callable[..., Any],
+        name: str | None = None,
+        version: int = 1,
+        kind: FunctionKind | None = None,
+    ) -> None:
+        self.func = func
+        self.kind = kind or _kind_of(func)
+        self.name = name or _name_of(func)
+        self.version = version
+        hints = {} if kind is FunctionKind.INLINE else _hints(func)
+        self._shapes: list[Shape] = []
+        self._by_name: dict[str, Shape] = {}
+        self._rest: tuple[Shape, Shape] = (PLAIN_SHAPE, PLAIN_SHAPE)
+        self._read_parameters(hints)
+        every = [*self._shapes, *self._by_name.values(), *self._rest]
+        self.takes_plain = all(shape.is_plain_data for shape in every)
+        self.result = Shape(_result_hint(hints.get("return", inspect.Parameter.empty), self.kind))
+
+    def _read_parameters(self, hints: dict[str, Any]) -> None:
+        try:
+            parameters = list(inspect.signature(self.func).parameters.values())[1:]
+        except (TypeError, ValueError):
+            return
+        rest, rest_named = self._rest
+        for parameter in parameters:
+            shape = Shape(hints.get(parameter.name, inspect.Parameter.empty))
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                rest = shape
+            elif parameter.kind is parameter.VAR_KEYWORD:
+                rest_named = shape
+            else:
+                self._by_name[parameter.name] = shape
+                if parameter.kind is not parameter.KEYWORD_ONLY:
+                    self._shapes.append(shape)
+        self._rest = (rest, rest_named)
+
+    def rebuild(
+        self,
+        args: list[Any],
+        kwargs: dict[str, Any],
+        live: tuple[tuple[Any, ...], dict[str, Any]] | None = None,
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """Arguments from plain data: by annotation, else by the type of the live argument (S29)."""
+        shapes, (rest, rest_named) = self._shapes, self._rest
+        known = len(shapes)
+        rebuilt = []
+        for index, data in enumerate(args):
+            shape = shapes[index] if index < known else rest
+            if shape.is_plain_data and live is not None:
+                shape = shape_of_value(live[0][index])
+            rebuilt.append(shape.rebuild(data))
+        named = {}
+        for name, data in kwargs.items():
+            shape = self._by_name.get(name, rest_named)
+            if shape.is_plain_data and live is not None:
+                shape = shape_of_value(live[1][name])
+            named[name] = shape.rebuild(data)
+        return rebuilt, named
+
+
+class Remote(Callee):
+    """A function known by name only: it runs elsewhere."""
+
+    __slots__ = ()
+
+    def __init__(self, name: str, version: int = 0) -> None:
+        super().__init__(_elsewhere, name, version, FunctionKind.INLINE)
+
+
+def _elsewhere(_: Any) -> Any:
+    return None
+
+
+_CALLEES: WeakKeyDictionary[Callable[..., Any], Callee] = WeakKeyDictionary()
+
+
+def callee_of(func: Callable[..., Any]) -> Callee:
+    """The callee of an unregistered function, looked at once.
+
+    Raises:
+        TypeError: It is not callable.
+    """
+    try:
+        return _CALLEES[func]
+    except (KeyError, TypeError):
+        pass
+    if not callable(func):
+        raise TypeError(f"expected a function, got {type(func).__name__}: {func!r}")
+    callee = Callee(func)
+    try:
+        _CALLEES[func] = callee
+    except TypeError:  # a callable that takes no weak reference is looked at each time
+        pass
+    return callee
+
+
+def _unwrapped(func: Callable[..., Any]) -> Callable[..., Any]:
+    for _ in range(_WRAPPED_DEPTH):
+        if isinstance(func, functools.partial):
+            func = func.func
+        else:
+            break
+    return func
+
+
+def _kind_of(func: Callable[..., Any]) -> FunctionKind:
+    plain = _unwrapped(func)
+    if not (inspect.isfunction(plain) or inspect.ismethod(plain)):
+        plain = getattr(plain, "__call__", plain)  # noqa: B004 - the bound method itself is wanted
+    if inspect.iscoroutinefunction(plain):
+        return FunctionKind.COROUTINE
+    if inspect.isgeneratorfunction(plain):
+        return FunctionKind.GENERATOR
+    if inspect.isasyncgenfunction(plain):
+        raise TypeError(f"{_name_of(func)} is an async generator; a durable function returns once")
+    return FunctionKind.PLAIN
+
+
+def _name_of(func: Callable[..., Any]) -> str:
+    plain = _unwrapped(func)
+    return getattr(plain, "__qualname__", None) or type(plain).__qualname__
+
+
+def _hints(func: Callable[..., Any]) -> dict[str, Any]:
+    plain = _unwrapped(func)
+    if not (inspect.isfunction(plain) or inspect.ismethod(plain)):
+        plain = getattr(plain, "__call__", plain)  # noqa: B004 - as above
+    try:
+        return typing.get_type_hints(plain)
+    except Exception:  # annotations are the user's code: unresolvable ones mean plain data
+        return _resolvable_hints(plain)
+
+
+def _resolvable_hints(func: Any) -> dict[str, Any]:
+    return {
+        name: hint
+        for name, hint in getattr(func, "__annotations__", {}).items()
+        if not isinstance(hint, str)
+    }
+
+
+def _result_hint(hint: Any, kind: FunctionKind) -> Any:
+    """A generator function is annotated with the generator; its result is the last argument."""
+    if kind is FunctionKind.GENERATOR:
+        arguments = typing.get_args(hint)
+        return arguments[-1] if len(arguments) == 3 else inspect.Parameter.empty
+    return hint

@@ -1,0 +1,206 @@
+"""Cancels and dropped frames (S10 to S14, S30, S31).
+
+A cancel that arrives at a wait is an input of the body where it comes from inside it;
+anything else ends the frame without a trace. Frames cannot be ended inertly: they are
+cancelled once, given a bounded time, and whatever will not die is named and kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ResonateCanceledError
+from ..execution.body import Interruption
+from ..execution.call import Wait
+from ..execution.execution import Execution, Life
+from .awaitables import AsyncWait, DurableCall
+from .functions import FunctionKind
+from .stamps import current_branch
+
+if TYPE_CHECKING:
+    from .bodies import LiveBody
+    from .scheduler import Scheduler
+
+logger = logging.getLogger("resonate_aio.runtime")
+
+_IMMORTAL: list[Any] = []
+"""Frames that would not die: dropping the last reference would print "was destroyed"."""
+
+
+class Interrupts:
+    """The scheduler's part that cancels."""
+
+    __slots__ = ("_passing", "_scheduler")
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self._passing: LiveBody | None = None
+
+    def cancel_arrived(self, wait: AsyncWait) -> None:
+        """`Task.cancel` reached a wait: from inside its body, or from anywhere else (S10)."""
+        body = wait.body
+        if body.is_dead:
+            self._scheduler.soon(self._let_die, wait)
+            return
+        branch = current_branch.get()
+        inside = self._passing is body or (branch is not None and branch.body is body)
+        if not inside:
+            self.drop(body.execution)
+            self._scheduler.soon(self._let_die, wait)
+            return
+        self.interrupt(body, wait, wait.task)
+        self._scheduler.soon(self._scheduler.consider, body)
+
+    def interrupt(self, body: LiveBody, wait: Wait, owner: Any) -> None:
+        """Feed an inside cancel at this wait to the body, and do what it answers."""
+        cancelling = owner.cancelling() if isinstance(owner, asyncio.Task) else 0
+        if body.interrupted(wait, owner, cancelling) is Interruption.CANCEL_CHILD:
+            self._scheduler.soon(self._cancel_child, wait)
+
+    def _cancel_child(self, wait: Wait, _: Any = None) -> None:
+        """The local call a cancelled wait is for gets the cancel itself (S10)."""
+        call = wait.call
+        assert isinstance(call, DurableCall)
+        body = call.home
+        if body.execution.life is not Life.ALIVE:
+            return
+        if call.is_ended or call.cut:
+            # It ended before the cancel came: the wait is interrupted, its result an input.
+            body.cut(wait)
+            self._scheduler.consider(body)
+            return
+        child: LiveBody | None = call.child  # type: ignore[assignment]  # our bodies are live ones
+        if call.cancelled_by is None:
+            call.cancelled_by = []
+        call.cancelled_by.append(wait)
+        if child is None:
+            self._scheduler.asking.settle_cut(call)
+            return
+        callee = call.callee
+        assert callee is not None
+        if not child.started or child.frame_over or callee.kind is FunctionKind.PLAIN:
+            if child.outcome is None:
+                self._cut_now(child)
+            return
+        self.pass_cancel(child)
+
+    def pass_cancel(self, child: LiveBody) -> None:
+        """Cancel a running body as its parent would."""
+        if child.generator is not None:
+            wait = child.generator_wait
+            if wait is not None:
+                self.interrupt(child, wait, child)
+                self._scheduler.consider(child)
+            else:
+                child.keep(child, 0)
+            return
+        if child.task is None:
+            return
+        before, self._passing = self._passing, child
+        try:
+            child.task.cancel()
+        finally:
+            self._passing = before
+
+    def _cut_now(self, child: LiveBody) -> None:
+        """End a call whose function cannot be asked to end: a thread, or one not running."""
+        child.is_over = child.abandoned = True
+        child.execution.end(child)
+        if child.task is not None and child.started:
+            child.task.cancel()
+        self._scheduler.asking.settle_cut(child.call)
+
+    def end_strays(self, body: LiveBody, strays: list[asyncio.Task[Any]]) -> None:
+        """The function returned while tasks of it that make ctx calls still ran (S22)."""
+        logger.warning(
+            "%r ended while tasks it created were still running; they are cancelled: %s",
+            body.id,
+            ", ".join(task.get_name() for task in strays),
+            extra={"id": body.id},
+        )
+        before, self._passing = self._passing, body
+        try:
+            for task in strays:
+                task.cancel()
+        finally:
+            self._passing = before
+
+    # -- dropping frames ---------------------------------------------------------------
+
+    def drop(self, execution: Execution, life: Life = Life.DROPPED) -> None:
+        """From now on no frame of the execution records anything; each is cancelled once."""
+        if execution.life is not Life.ALIVE:
+            return
+        execution.life = life
+        for body in list(execution.bodies.values()):
+            self._scheduler.soon(self._cancel_frames, body)
+        self._scheduler.executions.dropped(execution)
+
+    def _cancel_frames(self, body: LiveBody, _: Any = None) -> None:
+        if body.is_over:
+            return
+        if body.generator is not None and not body.frame_over:
+            wait = body.generator_wait
+            if wait is not None:
+                self._scheduler.wake(body, wait, self.farewell(body))
+        elif body.task is not None and body.started and not body.task.done():
+            body.task.cancel()
+        elif body.frame_over or not body.started:
+            self._scheduler.forget(body)
+        for task in list(body.branch_tasks or ()):
+            task.cancel()
+
+    def cancel_again(self, body: LiveBody) -> None:
+        """A frame that caught its cancel and went on is cancelled once more."""
+        if body.task is not None and not body.task.done():
+            body.task.cancel()
+        for task in list(body.branch_tasks or ()):
+            task.cancel()
+
+    def abandon(self, child: LiveBody) -> None:
+        """End a local call's frames whatever they do; what they return is dropped (S14)."""
+        child.is_over = child.abandoned = True
+        child.execution.end(child)
+        for call in _running_below(child):
+            self.abandon(call)
+        if child.generator is not None and child.generator_wait is not None:
+            self._scheduler.soon(self._close_generator, child)
+        elif child.task is not None and child.started:
+            child.task.cancel()
+        for task in list(child.branch_tasks or ()):
+            task.cancel()
+
+    def _close_generator(self, body: LiveBody, _: Any = None) -> None:
+        wait = body.generator_wait
+        if wait is not None:
+            self._scheduler.wake(body, wait, asyncio.CancelledError())
+
+    def immortal(self, body: LiveBody) -> None:
+        """A frame did not end though it was cancelled twice: it is named, and kept (S31)."""
+        logger.warning(
+            "the function of %r did not end within the time stop() gives it; it records nothing "
+            "any more: let CancelledError pass through it",
+            body.id,
+            extra={"id": body.id},
+        )
+        _IMMORTAL.append(body)
+
+    def _let_die(self, wait: AsyncWait, _: Any = None) -> None:
+        self._scheduler.wake(wait.body, wait, asyncio.CancelledError())
+
+    def farewell(self, body: LiveBody) -> BaseException:
+        """What ctx calls of a dying frame raise: which kind of end it is, the flag tells."""
+        if body.execution.life is Life.CANCELED:
+            return ResonateCanceledError(body.execution.id)
+        return asyncio.CancelledError()
+
+
+def _running_below(body: LiveBody) -> list[LiveBody]:
+    """The running bodies of the calls that this body asked for."""
+    return [
+        other
+        for other in body.execution.bodies.values()
+        if other.call.body is body  # type: ignore[attr-defined]  # our bodies are live ones
+    ]

@@ -1,0 +1,47 @@
+"""Outcomes as values to store, and stored records as outcomes (law 3, S24, S51)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import ApplicationError, ValueCodecError
+from ..execution.log import CUT_HEADER
+from ..protocol.failures import failure_value, outcome_error
+from ..protocol.records import Promise, PromiseState, Value
+from ..protocol.values import Shape, decode, encode, is_plain
+
+CUT = Value(headers={CUT_HEADER: "1"})
+_NOT_ERRORS = "ended by"
+
+
+def settlement(
+    value: Any, error: BaseException | None, shape: Shape, name: str
+) -> tuple[PromiseState, Value, Any]:
+    """State and value to record, and what the body gets: the decoded stored value (law 3).
+
+    A result that cannot be stored, or not be rebuilt as annotated, is the step's failure.
+    """
+    if error is None:
+        try:
+            text = encode(value)
+            if not (is_plain(value) and shape.is_plain_data):
+                value = shape.rebuild(decode(text))
+            return PromiseState.RESOLVED, Value(None, text), value
+        except ValueCodecError as refused:
+            error = ValueCodecError(f"the result of {name!r} cannot be recorded: {refused}")
+        except Exception as raised:  # a user's type may do anything while it is read
+            error = ValueCodecError(f"the result of {name!r} cannot be recorded: {raised!r}")
+    if not isinstance(error, Exception):
+        error = ApplicationError(type(error).__name__, f"{name!r} {_NOT_ERRORS} {error!r}")
+    stored = failure_value(error)
+    return PromiseState.REJECTED, stored, None
+
+
+def outcome_of(record: Promise, shape: Shape) -> tuple[Any, bool]:
+    """What waiters of a settled promise get: (value, False) or (error, True)."""
+    if record.state is PromiseState.RESOLVED:
+        try:
+            return shape.rebuild(decode(record.value.data)), False
+        except ValueCodecError as error:
+            return ValueCodecError(f"the value of promise {record.id!r}: {error}"), True
+    return outcome_error(record), True

@@ -1,0 +1,535 @@
+"""The scheduler: one queue, drained on the event loop, through which every event passes.
+
+User functions run, ask and end inside their own steps; what follows from that goes into
+the queue and is carried out from the loop, never inside a step (S26). The scheduler decides
+nothing about a program: it feeds the execution machine and does what that answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from contextvars import copy_context
+from functools import partial
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from ..clock import Clock
+from ..errors import NonDeterminismError, ResonateStoreError
+from ..execution.attempts import retry_delay_s
+from ..execution.body import Branch
+from ..execution.call import Call, CallKind, CallState, Wait
+from ..execution.execution import Execution, Life, is_cut
+from ..protocol.records import EMPTY, Promise, PromiseState
+from ..protocol.requests import PromiseGet
+from ..protocol.values import PLAIN_SHAPE, decode
+from ..retry_policies import Exponential, Never
+from ..stores.base import Refusal, Store
+from .asking import Asking
+from .awaitables import AsyncWait, DurableCall
+from .bodies import LiveBody, start, step_generator
+from .functions import FunctionKind
+from .interrupts import Interrupts
+from .outcomes import outcome_of, settlement
+from .quiet import QuietWatch
+from .settings import Settings
+from .slots import Slots
+from .stamps import BranchFactory, current_branch
+
+if TYPE_CHECKING:
+    from .worker import Worker
+
+logger = logging.getLogger("resonate_aio.runtime")
+
+_NEVER = Never()
+_LEAF_POLICY = Exponential()
+_LOOK_AT_CLOCK = 16
+_FLUSH_AFTER_S = 0.002
+
+
+class Scheduler:
+    """Runs the bodies of a worker's executions.
+
+    Args:
+        context_of: Makes the `ctx` a function is given.
+        executions: The worker: told when an execution is over, stopped or lost.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        store: Store,
+        clock: Clock,
+        settings: Settings,
+        context_of: Callable[[LiveBody], Any],
+        executions: Worker,
+    ) -> None:
+        self.loop = loop
+        self.store = store
+        self.clock = clock
+        self.settings = settings
+        self.context_of = context_of
+        self.executions = executions
+        self.limiter = anyio.CapacityLimiter(settings.workers or settings.threads)
+        self.running_threads: dict[LiveBody, bool] = {}
+        self.asking = Asking(self)
+        self.interrupts = Interrupts(self)
+        self.quiet = QuietWatch(self)
+        self.factory = BranchFactory(loop, self._adopt_task, self._prepare_task)
+        self._queue: deque[tuple[Callable[..., None], Any, Any]] = deque()
+        self._scheduled = False
+        self._draining = False
+        self._flush_due = False
+        self._slots = Slots(settings.workers, self._soon_slot) if settings.workers else None
+
+    # -- the queue ---------------------------------------------------------------------
+
+    def soon(self, action: Callable[..., None], first: Any, second: Any = None) -> None:
+        """Put an action into the queue; it is called as action(first, second)."""
+        self._queue.append((action, first, second))
+        if not self._scheduled and not self._draining:
+            self._scheduled = True
+            self.loop.call_soon(self._drain)
+
+    def _soon_slot(self, action: Callable[[LiveBody], None], body: LiveBody) -> None:
+        self.soon(_with_one, action, body)
+
+    def _drain(self) -> None:
+        self._scheduled = False
+        self._draining = True
+        queue = self._queue
+        count = 0
+        until = perf_counter() + self.settings.queue_slice_s
+        try:
+            while queue:
+                action, first, second = queue.popleft()
+                try:
+                    action(first, second)
+                except Exception:
+                    logger.exception("a scheduler action failed; this is a bug, please report it")
+                count += 1
+                if count % _LOOK_AT_CLOCK == 0 and perf_counter() > until:
+                    break
+        finally:
+            self._draining = False
+            if queue and not self._scheduled:
+                self._scheduled = True
+                self.loop.call_soon(self._drain)
+        if not self._flush_due:
+            self._flush_due = True
+            self.loop.call_later(_FLUSH_AFTER_S, self._flush)
+
+    def _flush(self) -> None:
+        """What was created meanwhile and still runs becomes visible to others."""
+        self._flush_due = False
+        self.store.flush()
+
+    # -- driving -----------------------------------------------------------------------
+
+    def drive(self, call: DurableCall[Any], _: Any = None) -> None:
+        """Start a local call's function (its promise is created or may be)."""
+        parent = call.home
+        execution = parent.execution
+        if execution.life is not Life.ALIVE or call.state is not CallState.ASKED:
+            return
+        if call.child is not None or call.cancelled_by is not None:
+            return
+        variables = call.variables if call.variables is not None else copy_context()
+        owner = call.promise_id if call.promise_id != call.id else parent.owner
+        body = LiveBody(self, execution, call, variables, owner)
+        call.child = body
+        self.begin(body)
+        if call.timeout_at_ms < parent.call.timeout_at_ms:
+            self.executions.at_deadline(call)
+
+    def begin(self, body: LiveBody) -> None:
+        """Begin a body, its log remembered, as soon as it has a slot."""
+        try:
+            body.execution.begin(body)
+        except NonDeterminismError as error:
+            self.executions.stopped(body.execution, error)
+            return
+        body.variables.run(current_branch.set, body)
+        if self._slots is None:
+            start(body)
+        else:
+            self._slots.run(start, body)
+
+    def arguments(self, body: LiveBody) -> tuple[Any, dict[str, Any]]:
+        """The arguments of a body: what its encoded ones decode to (S29)."""
+        call = body.call
+        callee = call.callee
+        assert callee is not None  # every driven call has a function
+        if call.data is None:
+            return call.args, call.kwargs
+        data = decode(call.data)
+        args, kwargs = (data["args"], data["kwargs"]) if isinstance(data, dict) else (data, {})
+        live = (call.args, call.kwargs) if call.body is not None else None
+        return callee.rebuild(args, kwargs, live)
+
+    # -- waiting -----------------------------------------------------------------------
+
+    def wait_begun(self, wait: AsyncWait) -> None:
+        """An asyncio task of a body is about to suspend on a call."""
+        body = wait.body
+        owner = wait.task
+        body.wait_begun(wait, owner)
+        self._wait_follows(body, wait, owner)
+
+    def wait_begun_by_generator(self, body: LiveBody, wait: Wait) -> None:
+        """A generator body has yielded something it waits for."""
+        body.wait_begun(wait, body)
+        self._wait_follows(body, wait, body)
+
+    def _wait_follows(self, body: LiveBody, wait: Wait, owner: Any) -> None:
+        if wait.call.kind is CallKind.DETACHED:
+            self.executions.watch(wait.call)
+        if self._slots is not None:
+            self._slots.give_back(body)
+        if body.has_input:
+            if body.kept_cancel(owner, _cancelling(owner)):
+                self.interrupts.interrupt(body, wait, owner)
+            self.soon(self.consider, body)
+        elif body.is_held:
+            self.soon(self.consider, body)
+
+    def consider(self, body: LiveBody, _: Any = None) -> None:
+        """Something arrived, or the body came to rest: give it its next batch if it is quiet."""
+        if not self.is_current(body):
+            return
+        if body.frame_over and self._may_conclude(body):
+            self._conclude(body)
+            return
+        if not body.has_input and not body.is_held:
+            return
+        if body.is_at_one_wait:
+            self.give(body)
+        else:
+            self.quiet.watch(body)
+
+    def give(self, body: LiveBody) -> None:
+        """The body is quiescent: give it what is next, if anything is."""
+        if body.is_held:
+            if body.is_at_one_wait:
+                self.executions.stopped(body.execution, _missing_ask(body))
+            else:
+                self.executions.held(body)
+            return
+        if self._slots is None:
+            self._give_now(body)
+        else:
+            self._slots.run(self._give_now, body)
+
+    def _give_now(self, body: LiveBody) -> None:
+        for owner in body.kept_owners():
+            wait = body.at.get(owner)
+            if wait is not None and body.kept_cancel(owner, _cancelling(owner)):
+                self.interrupts.interrupt(body, wait, owner)
+        batch = body.next_batch()
+        if batch is None:
+            if self._slots is not None and body.at:
+                self._slots.give_back(body)
+            return
+        for given in batch:
+            if isinstance(given, Wait):
+                self.wake(body, given, asyncio.CancelledError())
+            elif given.kind is CallKind.TIMEOUT:
+                self._expire(body, given)
+            elif given.waits:
+                for wait in list(given.waits):
+                    if body.is_for_result(wait):
+                        self.wake(body, wait, None)
+        if body.has_input:
+            self.soon(self.consider, body)
+
+    def _expire(self, body: LiveBody, call: Call) -> None:
+        assert isinstance(call, DurableCall)
+        if call.expired is not None and not call.failed:
+            body.variables.run(call.expired)
+
+    def wake(self, body: LiveBody, wait: Wait, error: BaseException | None) -> None:
+        """Let a task or generator go on, in place."""
+        if isinstance(wait, AsyncWait):
+            if body.at.get(wait.task) is wait:
+                body.wait_over(wait, wait.task)
+                wait.wake(error)
+            return
+        if body.at.get(body) is not wait:
+            return
+        body.wait_over(wait, body)
+        body.generator_wait = None
+        call = wait.call
+        if error is None and call.failed:
+            error = call.value
+        step_generator(body, call.value if error is None else None, error)
+
+    # -- ending ------------------------------------------------------------------------
+
+    def over(self, body: LiveBody, value: Any, error: BaseException | None) -> None:
+        """A driver reports that its function returned or raised; called in any step."""
+        body.frame_over = True
+        body.live_tasks -= 1
+        self.soon(self._over, body, (value, error))
+
+    def _over(self, body: LiveBody, outcome: tuple[Any, BaseException | None]) -> None:
+        if self._slots is not None:
+            self._slots.give_back(body)
+        if body.is_over:
+            return
+        error = outcome[1]
+        if body.execution.life is Life.ALIVE and isinstance(error, asyncio.CancelledError):
+            # Nobody of ours cancelled it: the application is shutting down (S10).
+            if body.call.cancelled_by is None and body.task is not None and body.task.cancelling():
+                self.interrupts.drop(body.execution)
+        if isinstance(error, KeyboardInterrupt):
+            self.interrupts.drop(body.execution)
+        if body.execution.life is not Life.ALIVE:
+            self.forget(body)
+            return
+        body.outcome = outcome
+        if body.branch_tasks:
+            strays = [t for t, part in body.branch_tasks.items() if _made_calls(part)]
+            if strays:
+                self.interrupts.end_strays(body, strays)
+        self.consider(body)
+
+    def _may_conclude(self, body: LiveBody) -> bool:
+        """Whether every call asked has ended and no task of the body runs on (S22)."""
+        if body.outcome is None or body.open_calls:
+            return False
+        return not body.branch_tasks or not any(
+            _is_part_of(body, task, part) for task, part in body.branch_tasks.items()
+        )
+
+    def _conclude(self, body: LiveBody) -> None:
+        """The function and everything it asked have ended: retry, or record the outcome."""
+        if body.outcome is None or body.is_over:
+            return
+        value, error = body.outcome
+        body.outcome = None
+        call = body.call
+        if error is not None and body.call.cancelled_by is None and self._retries(body, error):
+            return
+        try:
+            body.refuse_missing()
+        except NonDeterminismError as missing:
+            self.executions.stopped(body.execution, missing)
+            return
+        body.is_over = True
+        if body.unawaited_failures:
+            for failed in body.unawaited_failures.values():
+                logger.warning(
+                    "%r failed and nobody awaited it: %r", failed.id, failed.value,
+                    extra={"id": failed.id},
+                )
+        body.execution.end(body)
+        if error is not None and body.call.cancelled_by is not None:
+            self.asking.settle_cut(call)
+            return
+        callee = call.callee
+        assert callee is not None
+        state, stored, seen = settlement(value, error, callee.result, callee.name)
+        if state is PromiseState.RESOLVED:
+            call.value = seen
+            call.settled_text = stored.data
+        elif error is not None:
+            call.value = error
+        self.asking.settle(call, state, stored)
+
+    def _retries(self, body: LiveBody, error: BaseException) -> bool:
+        call = body.call
+        policy: Any = call.options_.retry_policy
+        callee = call.callee
+        assert callee is not None
+        if policy is None:
+            leaf = callee.kind is not FunctionKind.GENERATOR and not body.made_calls
+            top_level = call.body is None and callee.kind is FunctionKind.COROUTINE
+            policy = _LEAF_POLICY if leaf and not top_level else _NEVER
+        elif not hasattr(policy, "next"):
+            policy = policy(callee.func)
+        if isinstance(error, TypeError) and _raised_at_call(error):
+            return False
+        delay_s = retry_delay_s(
+            policy,
+            body.attempt,
+            error,
+            call.options_.non_retryable_exceptions,
+            self.clock.now_ms(),
+            call.timeout_at_ms,
+        )
+        if delay_s is None:
+            return False
+        if body.made_calls and body.execution.next_is_recorded(body):
+            delay_s = 0.0
+        logger.warning(
+            "%r failed in attempt %d, next attempt in %.3g s: %r",
+            call.id, body.attempt, delay_s, error, extra={"id": call.id},
+        )
+        self.loop.call_later(delay_s, self._again, body)
+        return True
+
+    def _again(self, body: LiveBody) -> None:
+        if body.execution.life is Life.ALIVE and not body.is_over:
+            if self._slots is None:
+                self.soon(_with_one, start, body)
+            else:
+                self._slots.run(start, body)
+
+    # -- outcomes ----------------------------------------------------------------------
+
+    def settled(self, call: DurableCall[Any], record: Promise | Refusal) -> None:
+        """The store acknowledged a settled promise of this call (or the lease is lost)."""
+        if isinstance(record, Refusal):
+            self.executions.lost(call.home.execution if call.body is not None else None, call)
+            return
+        if call.body is None:
+            self.executions.fulfilled(call, record)
+            return
+        body = call.home
+        if body.execution.life is not Life.ALIVE or call.is_ended:
+            return
+        call.record = record
+        if is_cut(record):
+            self._cut(body, call)
+            return
+        self.give_outcome(call, record)
+        body.arrived(call)
+        self.executions.unwatch(call)
+        call.child = None
+        for wait in call.cancelled_by or ():
+            owner = wait.task if isinstance(wait, AsyncWait) else body
+            body.keep(owner, _cancelling(owner))
+        self.consider(body)
+
+    def give_outcome(self, call: DurableCall[Any], record: Promise) -> None:
+        """Set what waits for the call are given from its settled record."""
+        if record.state is PromiseState.RESOLVED and (
+            call.settled_text is not None and record.value.data is call.settled_text
+        ):
+            call.settled_text = None
+            return
+        original = call.value
+        shape = call.callee.result if call.callee is not None else PLAIN_SHAPE
+        call.value, call.failed = outcome_of(record, shape)
+        if call.failed and isinstance(original, BaseException) and original.__traceback__:
+            call.value.__traceback__ = _user_frames(original)
+        elif call.kind in (CallKind.SLEEP, CallKind.TIMEOUT) and not call.failed:
+            call.value = None
+
+    def _cut(self, body: LiveBody, call: DurableCall[Any]) -> None:
+        call.cut = True
+        call.state = CallState.ENDED
+        body.closed(call)
+        call.child = None
+        for wait in call.cancelled_by or ():
+            body.cut(wait)
+        self.consider(body)
+
+    def forget(self, body: LiveBody) -> None:
+        """A body of an execution that records no more has come to its end."""
+        if not body.is_over:
+            body.is_over = True
+            body.execution.end(body)
+        self.executions.frame_gone(body.execution)
+
+    def overdue(self, call: DurableCall[Any]) -> None:
+        """A running local call has passed its own deadline: end it as from outside (S14)."""
+        child = call.child
+        if isinstance(child, LiveBody) and not child.is_over:
+            self.interrupts.abandon(child)
+        self.asking.settle(call, PromiseState.CANCELED, EMPTY)
+
+    def still_held(self, body: LiveBody, position: int) -> None:
+        """A body was held a good while ago: if it still is, that is an error (S9a)."""
+        body.held_timer = None
+        if self.is_current(body) and body.is_held and body.position == position:
+            self.executions.stopped(body.execution, _missing_ask(body))
+
+    def stop(self) -> None:
+        """Forget the queue; called once every frame has ended or was given up."""
+        self._queue.clear()
+
+    async def created(self, promise_id: str) -> None:
+        """Return once the promise is durably stored."""
+        reply = await self.store.call(PromiseGet(promise_id))
+        if reply.status != 200:
+            raise ResonateStoreError(f"promise {promise_id!r}: {reply.error}", reply.status)
+
+    def is_current(self, body: LiveBody) -> bool:
+        """Whether the body may still be given something."""
+        return body.execution.life is Life.ALIVE and not body.is_over
+
+    # -- tasks a body creates ----------------------------------------------------------
+
+    def _prepare_task(self, coro: Any) -> None:
+        """A ctx call wrapped in a task counts as asked when the task is made (S22)."""
+        if isinstance(coro, DurableCall) and coro.home.execution.life is Life.ALIVE:
+            coro.start()
+
+    def _adopt_task(self, task: asyncio.Task[Any], branch: Branch, coro: Any) -> None:
+        body = branch.body
+        assert isinstance(body, LiveBody)
+        if body.is_over:
+            return
+        body.live_tasks += 1
+        if body.branch_tasks is None:
+            body.branch_tasks = {}
+        body.branch_tasks[task] = coro if isinstance(coro, DurableCall) else branch
+        task.add_done_callback(partial(self._branch_task_done, body))
+
+    def _branch_task_done(self, body: LiveBody, task: asyncio.Task[Any]) -> None:
+        if body.branch_tasks is not None:
+            body.branch_tasks.pop(task, None)
+            if not body.branch_tasks:
+                body.branch_tasks = None
+        body.live_tasks -= 1
+        if body.execution.life is not Life.ALIVE:
+            self.executions.frame_gone(body.execution)
+        elif body.has_input or body.frame_over or body.is_held:
+            self.soon(self.consider, body)
+
+
+def _missing_ask(body: LiveBody) -> NonDeterminismError:
+    return NonDeterminismError(
+        f"{body.id!r} no longer makes call {body.missing()}, which it made when it was recorded: "
+        "the code changed while this execution was running. Finish it with the old code, or give "
+        "the new code a new version"
+    )
+
+
+def _with_one(action: Callable[[LiveBody], None], body: LiveBody) -> None:
+    action(body)
+
+
+def _cancelling(owner: Any) -> int:
+    return owner.cancelling() if isinstance(owner, asyncio.Task) else 0
+
+
+def _made_calls(part: Any) -> bool:
+    """Whether a task of a body made a ctx call of its own (wrapping one does not count)."""
+    return isinstance(part, Branch) and (part.count > 0 or bool(part.siblings))
+
+
+def _is_part_of(body: LiveBody, task: asyncio.Task[Any], part: Any) -> bool:
+    """Whether a body must wait for this task to end; a library's own tasks are left alone."""
+    return isinstance(part, DurableCall) or _made_calls(part) or task in body.at
+
+
+def _raised_at_call(error: BaseException) -> bool:
+    """Whether the error comes from the call itself: wrong arguments, not the function's body."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith(__package__):
+        trace = trace.tb_next
+    return trace is None
+
+
+def _user_frames(error: BaseException) -> Any:
+    """The traceback from the first frame that is not ours."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith(__package__):
+        trace = trace.tb_next
+    return trace

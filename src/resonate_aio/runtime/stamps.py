@@ -1,0 +1,76 @@
+"""Which body an asyncio task belongs to (S2, S23).
+
+A context variable holds the branch of the running task. Tasks that a body creates get a
+branch of their own when they are created, through a task factory that chains to the one
+already installed, so that interleaving never changes an id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import Context as ContextVars
+from contextvars import ContextVar, copy_context
+from typing import Any
+
+from ..execution.body import Branch
+
+current_branch: ContextVar[Branch | None] = ContextVar("resonate_aio_branch", default=None)
+
+TaskFactory = Callable[..., "asyncio.Future[Any]"]
+
+
+class BranchFactory:
+    """A task factory that stamps the tasks created inside a body.
+
+    Args:
+        adopt: Told of each stamped task, its branch, and the ctx call it wraps, if it does.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        adopt: Callable[[asyncio.Task[Any], Branch, Any], None],
+        prepare: Callable[[Any], None],
+    ) -> None:
+        self._loop = loop
+        self._chained: TaskFactory | None = loop.get_task_factory()
+        self._adopt = adopt
+        self._prepare = prepare
+
+    def install(self) -> None:
+        """Become the loop's task factory."""
+        self._loop.set_task_factory(self)
+
+    def uninstall(self) -> None:
+        """Give the loop its former factory back, unless somebody replaced ours meanwhile."""
+        if self._loop.get_task_factory() is self:
+            self._loop.set_task_factory(self._chained)
+
+    def __call__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        coro: Coroutine[Any, Any, Any] | Generator[Any, None, Any],
+        **kwargs: Any,
+    ) -> asyncio.Future[Any]:
+        context: ContextVars | None = kwargs.get("context")
+        branch = current_branch.get() if context is None else context.get(current_branch)
+        if branch is None:
+            return self._create(loop, coro, kwargs)
+        self._prepare(coro)
+        name = getattr(coro, "branch_name", None) or getattr(coro, "__qualname__", None)
+        forked = branch.fork(name or type(coro).__qualname__)
+        context = copy_context() if context is None else context.copy()
+        context.run(current_branch.set, forked)
+        kwargs["context"] = context
+        task = self._create(loop, coro, kwargs)
+        if isinstance(task, asyncio.Task):
+            self._adopt(task, forked, coro)
+        return task
+
+    def _create(
+        self, loop: asyncio.AbstractEventLoop, coro: Any, kwargs: dict[str, Any]
+    ) -> asyncio.Future[Any]:
+        if self._chained is not None:
+            return self._chained(loop, coro, **kwargs)
+        return asyncio.Task(coro, loop=loop, **kwargs)

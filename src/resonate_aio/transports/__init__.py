@@ -1,0 +1,1 @@
+"""How work arrives: the seam for message sources, and the local queue."""
