@@ -15,7 +15,8 @@ from .lineage import is_derived, prefixes
 class Hold:
     """One execution that is held, or about to be.
 
-    `found` is what a scan at the acquire brought to light, until `load` asks for it.
+    `found` is what a scan at the acquire brought to light, until `load` asks for it or the
+    first fenced create makes it stale.
     """
 
     __slots__ = ("claims", "found", "kept", "root", "trees")
@@ -49,14 +50,13 @@ class Holds:
         hold.claims += 1
         return hold
 
-    def confirm(self, hold: Hold, trees: dict[str, None]) -> None:
-        """Everything that others put below the root and these trees is in memory now."""
-        for tree in trees:
-            self.cover(hold, tree)
+    def trust(self, hold: Hold) -> None:
+        """Everything that others put below the root and its trees is in memory from now on."""
+        hold.found = None
         self.known[hold.root] = f"{hold.root}."
 
     def doubt(self, root: str) -> None:
-        """The root is held anew: what is below it is to be looked at before it is trusted."""
+        """The root is held anew: what is below it is looked at before memory is trusted."""
         self.known.pop(root, None)
 
     def cover(self, hold: Hold, tree: str) -> None:

@@ -49,6 +49,7 @@ class InProcessStore:
     )
 
     in_process = True
+    durable_at_once = False
 
     def __init__(self, clock: Clock | None = None) -> None:
         self._clock: Clock = clock if clock is not None else SystemClock()

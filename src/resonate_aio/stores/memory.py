@@ -36,6 +36,8 @@ class MemoryStore(InProcessStore):
 
     __slots__ = ("_foreign", "_owned")
 
+    durable_at_once = True
+
     def __init__(self, *, clock: Clock | None = None) -> None:
         super().__init__(clock)
         self._owned: dict[str, dict[str, None]] = {}

@@ -51,6 +51,7 @@ class SqliteStore:
     """
 
     in_process = True
+    durable_at_once = False
 
     def __init__(
         self,
@@ -118,7 +119,8 @@ class SqliteStore:
     @property
     def is_busy(self) -> bool:
         """Whether the writer's thread has work whose end the loop has not heard of."""
-        return self._shared is not None and self._shared.core.is_busy
+        shared = self._shared or _shared.get(_real(self.path))
+        return shared is not None and shared.core.is_busy
 
     async def _share(self, real_path: str, loop: asyncio.AbstractEventLoop) -> _Shared:
         while True:

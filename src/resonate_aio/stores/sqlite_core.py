@@ -12,8 +12,6 @@ from functools import partial
 from typing import Any
 
 from ..errors import ResonateStoreError
-from ..machine.search import has_tags, view
-from ..machine.transitions import projected
 from ..protocol.records import Promise, PromiseState, Task, TaskState, Value
 from ..protocol.requests import (
     PromiseCreate,
@@ -23,6 +21,7 @@ from ..protocol.requests import (
     Request,
     TaskAcquire,
     TaskCreate,
+    TaskFence,
     TaskGet,
     TaskHeartbeat,
     TaskSearch,
@@ -33,9 +32,10 @@ from .holds import Hold
 from .in_process import NEVER_MS
 from .lineage import unstorable
 from .sqlite_commits import Commits
-from .sqlite_jobs import Lookup, ReadPage, Scan, searched_states
+from .sqlite_jobs import Lookup, Scan
 from .sqlite_prune import Prune
 from .sqlite_rows import Stored
+from .sqlite_search import search
 
 _ACQUIRED = TaskState.ACQUIRED
 _READS = frozenset({PromiseGet, TaskGet})
@@ -55,7 +55,10 @@ class SqliteCore(Commits):
         if fault is not None:
             return Reply(400, error=fault)
         if isinstance(request, (PromiseSearch, TaskSearch)):
-            return await self._search(request)
+            refused = refusal(request)
+            if refused is not None:
+                return Reply(400, error=refused)
+            return await search(self, request, self._clock.now_ms())
         if isinstance(request, TaskHeartbeat):
             return self._heartbeat(request)
         reply: asyncio.Future[Reply] = loop.create_future()
@@ -101,9 +104,7 @@ class SqliteCore(Commits):
             return
         if hold is not None:
             self._claimed(hold, answer, lookup)
-        created = _created_id(request)
-        if created is not None:
-            self._holds.keep_below(created)
+        self._note_created(request)
         self._effects()
         if reply.done():
             return
@@ -113,6 +114,15 @@ class SqliteCore(Commits):
             reply.set_result(answer)
         else:
             self._after_commit(reply, answer)
+
+    def _note_created(self, request: Request) -> None:
+        """What is put below a held root from outside stays in memory while it is held."""
+        if isinstance(request, PromiseCreate):
+            self._holds.keep_below(request.id)
+        elif isinstance(request, TaskCreate):
+            self._holds.keep_below(request.action.id)
+        elif isinstance(request, TaskFence) and request.id in self._holds.by_root:
+            self._holds.by_root[request.id].found = None
 
     def _claimed(self, hold: Hold, answer: Reply, lookup: Lookup | None) -> None:
         hold.claims -= 1
@@ -134,36 +144,6 @@ class SqliteCore(Commits):
         self._arm()
         return answer
 
-    # -- searches
-
-    async def _search(self, request: PromiseSearch | TaskSearch) -> Reply:
-        """Filter the file's rows, a page at a time; what changed so far is written first."""
-        now_ms = self._clock.now_ms()
-        fault = refusal(request)
-        if fault is not None:
-            return Reply(400, error=fault)
-        await self.barrier()
-        found: list[Any] = []
-        after = request.cursor or ""
-        tasks = isinstance(request, TaskSearch)
-        states = searched_states(request.state) if isinstance(request, PromiseSearch) else ()
-        while True:
-            page = await self._page(after, states, tasks)
-            for stored in page.rows:
-                shown = _shown(request, stored, now_ms)
-                if shown is not None:
-                    found.append(shown)
-                    if len(found) > request.limit:
-                        return _reply(tasks, found[: request.limit], found[-2].id)
-            if page.is_last:
-                return _reply(tasks, found, None)
-            after = page.rows[-1].promise.id
-
-    async def _page(self, after: str, states: tuple[str, ...], tasks: bool) -> ReadPage:
-        page = ReadPage(after, states, tasks)
-        await self.run(page.read)
-        return page
-
     # -- what an execution recorded
 
     async def load(self, root: str) -> list[Promise]:
@@ -171,9 +151,11 @@ class SqliteCore(Commits):
         loop = self._check_open()
         hold = self._holds.by_root.get(root)
         if hold is not None and hold.found is not None:
-            found, hold.found = hold.found, None
+            found = hold.found
+            self._holds.trust(hold)
             promises = self._machine.promises
             return [promises.get(promise.id, promise) for promise in found]
+        await self.barrier()
         done: asyncio.Future[list[Promise]] = loop.create_future()
         self._look(
             Lookup((), Scan(root), None),
@@ -191,6 +173,7 @@ class SqliteCore(Commits):
         hold = self._holds.by_root.get(root)
         if hold is not None and self._is_held(root, task.version if task is not None else -1):
             found = self._learn(hold, lookup.scan)
+            self._holds.trust(hold)
         else:
             promises = self._machine.promises
             found = [promises.get(s.promise.id, s.promise) for s in lookup.scan.found.values()]
@@ -198,12 +181,13 @@ class SqliteCore(Commits):
             done.set_result(found)
 
     def _learn(self, hold: Hold, scan: Scan) -> list[Promise]:
-        """Take into memory what others put below the root; from now on memory is trusted."""
+        """Take into memory what others put below the root, and keep it for the hold."""
         promises = self._machine.promises
+        for tree in scan.trees:
+            self._holds.cover(hold, tree)
         for id, stored in scan.found.items():
             if stored.promise.owner not in scan.trees:
                 self._load_kept(hold, id, stored)
-        self._holds.confirm(hold, scan.trees)
         return [promises.get(id, stored.promise) for id, stored in scan.found.items()]
 
     def _load_kept(self, hold: Hold, id: str, stored: Stored) -> None:
@@ -248,10 +232,13 @@ class SqliteCore(Commits):
 
     def _create_unknown(
         self, task_id: str, version: int, promise: Promise, acked: Acked | None, context: Any
-    ) -> Refusal | None:
+    ) -> Promise | Refusal | None:
         hold = self._holds.by_root.get(task_id)
         if hold is None or not self._is_held(task_id, version):
             return LOST
+        if hold.found is not None:
+            self._holds.trust(hold)
+            return self.fence_create(task_id, version, promise, acked, context)
         scan = None
         if not promise.id.startswith(f"{task_id}."):
             scan = Scan(promise.id)
@@ -373,33 +360,3 @@ class SqliteCore(Commits):
         while not prune.is_done:
             await self.run(prune.some)
         return prune.deleted
-
-
-def _created_id(request: Request) -> str | None:
-    if isinstance(request, PromiseCreate):
-        return request.id
-    if isinstance(request, TaskCreate):
-        return request.action.id
-    return None
-
-
-def _shown(
-    request: PromiseSearch | TaskSearch, stored: Stored, now_ms: int
-) -> Promise | Task | None:
-    """The row as the search shows it, or None if it does not match."""
-    shown: Promise | Task
-    if isinstance(request, TaskSearch):
-        if stored.task is None:
-            return None
-        shown = view(stored.task, stored.promise, now_ms)
-    else:
-        if not has_tags(stored.promise.tags, request.tags):
-            return None
-        shown = projected(stored.promise, now_ms)
-    return shown if request.state is None or shown.state == request.state else None
-
-
-def _reply(tasks: bool, found: list[Any], cursor: str | None) -> Reply:
-    if tasks:
-        return Reply(200, tasks=tuple(found), cursor=cursor)
-    return Reply(200, promises=tuple(found), cursor=cursor)

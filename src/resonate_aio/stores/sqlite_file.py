@@ -100,7 +100,7 @@ def delay_ms(lapses: int) -> int:
 
 def _progressed(connection: sqlite3.Connection, id: str, since_ms: int) -> bool:
     found = connection.execute(
-        "SELECT 1 FROM promises WHERE id > ? AND id < ?"
+        "SELECT 1 FROM promises WHERE id >= ? AND id < ?"
         " AND (created_at_ms >= ? OR settled_at_ms >= ?) LIMIT 1",
         (f"{id}.", f"{id}/", since_ms, since_ms),
     ).fetchone()

@@ -22,7 +22,10 @@ from .sqlite_rows import (
     SELECT,
     SELECT_SCHEDULES,
     UPSERT,
+    UPSERT_LEAF,
     Stored,
+    is_leaf,
+    leaf_row_of,
     row_of,
     schedule_of,
     schedule_row,
@@ -66,7 +69,7 @@ class Batch:
         self.bad: set[str] = set()
 
     def step(self, connection: sqlite3.Connection) -> bool:
-        """Commit it all in one transaction."""
+        """Commit it all in one transaction, so the order of its rows does not matter."""
         try:
             self._commit(connection, isolated=False)
         except _UNSTORABLE:
@@ -83,7 +86,10 @@ class Batch:
         if isolated:
             self._write_one_by_one(connection)
         else:
-            connection.executemany(UPSERT, map(row_of, self.rows.values()))
+            leaves = [leaf_row_of(stored) for stored in self.rows.values() if is_leaf(stored)]
+            others = [row_of(stored) for stored in self.rows.values() if not is_leaf(stored)]
+            connection.executemany(UPSERT_LEAF, leaves)
+            connection.executemany(UPSERT, others)
         for id, schedule in self.schedules:
             if schedule is None:
                 connection.execute(DELETE_SCHEDULE, (id,))
@@ -111,14 +117,14 @@ class Scan:
     behind that record's subtree, so an execution never reads its rpc children's trees.
     """
 
-    __slots__ = ("_after", "_closed", "_tree", "_waiting", "found", "trees")
+    __slots__ = ("_closed", "_from", "_tree", "_waiting", "found", "trees")
 
     def __init__(self, root: str) -> None:
         self.found: dict[str, Stored] = {}
         self.trees: dict[str, None] = {root: None}
         self._waiting = [root]
         self._tree = ""
-        self._after = ""
+        self._from = ""
         self._closed: set[str] = set()
 
     def advance(self, connection: sqlite3.Connection) -> bool:
@@ -129,15 +135,15 @@ class Scan:
                 if not self._waiting:
                     return True
                 self._tree = self._waiting.pop(0)
-                self._after = f"{self._tree}."
+                self._from = f"{self._tree}."
             budget -= self._read(connection, budget)
         return False
 
     def _read(self, connection: sqlite3.Connection, limit: int) -> int:
         tree = self._tree
         cursor = connection.execute(
-            f"{SELECT} WHERE id > ? AND id < ? ORDER BY id LIMIT ?",
-            (self._after, f"{tree}/", limit),
+            f"{SELECT} WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
+            (self._from, f"{tree}/", limit),
         )
         count = 0
         for row in cursor:
@@ -145,10 +151,10 @@ class Scan:
             above = self._closed_above(row[0])
             if above is not None:
                 cursor.close()
-                self._after = f"{above}/"
+                self._from = f"{above}/"
                 return count
             self._take(connection, stored_of(row))
-            self._after = row[0]
+            self._from = f"{row[0]}\0"  # the next id there can be
         if count < limit:
             self._tree = ""
         return max(count, 1)

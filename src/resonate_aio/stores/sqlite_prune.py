@@ -24,7 +24,7 @@ _IS_NAMED: Final = (
     "SELECT 1 FROM promises AS log JOIN promises AS asker ON asker.id = log.owner"
     " WHERE log.explicit = ? AND asker.settled_at_ms IS NULL LIMIT 1"
 )
-_LOCAL: Final = "id > ? AND id < ? AND owner = ? AND task_state IS NULL"
+_LOCAL: Final = "id >= ? AND id < ? AND owner = ? AND task_state IS NULL"
 _IS_PARTLY_PENDING: Final = f"SELECT 1 FROM promises WHERE {_LOCAL} AND settled_at_ms IS NULL"  # noqa: S608
 _DELETE_LOCAL: Final = f"DELETE FROM promises WHERE {_LOCAL}"  # noqa: S608
 _DELETE: Final = "DELETE FROM promises WHERE id = ?"
