@@ -103,7 +103,7 @@ class Body(Branch):
         self._owed: dict[int, int] | None = None
         self._last_position = -1
         self._logged_interruptions: set[str] | None = None
-        self._kept: dict[Any, int] | None = None
+        self._kept: dict[Any, tuple[int, Wait | None]] | None = None
         self.unawaited_failures: dict[str, Call] | None = None
 
     def remember(self, records: Iterable[Promise]) -> None:
@@ -293,21 +293,31 @@ class Body(Branch):
         if not wait.interrupted:
             self._queue_interruption(wait)
 
-    def keep(self, owner: Any, cancelling: int) -> None:
-        """A cancel stays with its asyncio task, to be let through at a later wait."""
+    def keep(self, owner: Any, cancelling: int, past: Wait | None = None) -> None:
+        """A cancel stays with its asyncio task, to be let through at a later wait.
+
+        Args:
+            past: The wait that is given its result all the same (S10): not at this one.
+        """
         if self._kept is None:
             self._kept = {}
-        self._kept[owner] = cancelling
+        self._kept[owner] = (cancelling, past)
 
     def kept_cancel(self, owner: Any, cancelling: int) -> bool:
         """Whether a cancel kept with this task is still wanted; it is taken out."""
         if not self._kept or owner not in self._kept:
             return False
-        return self._kept.pop(owner) <= cancelling
+        return self._kept.pop(owner)[0] <= cancelling
 
     def kept_owners(self) -> list[Any]:
         """The tasks whose kept cancel may now become a new interruption (the log is used up)."""
-        return [] if self.is_replaying or not self._kept else list(self._kept)
+        if self.is_replaying or not self._kept:
+            return []
+        return [
+            owner
+            for owner, (_, past) in self._kept.items()
+            if past is None or self.at.get(owner) is not past
+        ]
 
     def _queue_interruption(self, wait: Wait) -> None:
         wait.interrupted = True

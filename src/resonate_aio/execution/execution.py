@@ -21,6 +21,7 @@ class Decision(Enum):
     """What a shell does with a call that was just asked."""
 
     CREATE = auto()  # nothing is recorded: create its promise, then act by its kind
+    LOGGED = auto()  # a log record stands for it (S4): see to that, then act by its own promise
     DRIVE = auto()  # recorded, still pending, and run here: drive it (again)
     WATCH = auto()  # recorded, still pending, and settled by others or by its deadline
     RECORDED = auto()  # its outcome is recorded: it arrives at once
@@ -112,7 +113,8 @@ class Execution:
         headers = record.param.headers or {}
         if EXPLICIT_HEADER in headers or VOLATILE_HEADER in headers:
             call.record = record
-            return Decision.DRIVE
+            call.timeout_at_ms = record.timeout_at_ms
+            return Decision.LOGGED
         return self.by_state(call, record)
 
     def by_state(self, call: Call, record: Promise) -> Decision:

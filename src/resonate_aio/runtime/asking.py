@@ -21,7 +21,7 @@ from ..execution.log import (
     LOG_HEADER,
     VOLATILE_HEADER,
 )
-from ..protocol.records import EMPTY, Promise, PromiseState, Value
+from ..protocol.records import EMPTY, Promise, PromiseState, Value, is_pending
 from ..protocol.values import encode
 from ..stores.base import LOST, Refusal
 from .functions import FunctionKind
@@ -62,8 +62,8 @@ class Asking:
             decision = execution.recall(call, _where)
             if decision is Decision.CREATE:
                 decision = self._create(call, execution)
-            elif call.promise_id != call.id and decision is Decision.DRIVE:
-                decision = self._create_explicit(call, execution)
+            elif decision is Decision.LOGGED:
+                decision = self._settle_log(call, execution)
         except NonDeterminismError as error:
             self._scheduler.executions.stopped(execution, error)
             raise
@@ -130,16 +130,16 @@ class Asking:
     def _send(
         self, call: DurableCall[Any], execution: Execution, promise: Promise
     ) -> Decision | None:
-        limited = call.kind is CallKind.RUN and (
-            promise.timeout_at_ms < call.home.call.timeout_at_ms
+        awaited = (
+            not self._store.in_process
+            or call.promise_id != call.id
+            or (call.kind is CallKind.RUN and promise.timeout_at_ms < call.home.call.timeout_at_ms)
         )
         standing = self._store.fence_create(
-            execution.id,
-            execution.version,
-            promise,
-            self._created if limited or not self._store.in_process else None,
-            call,
+            execution.id, execution.version, promise, self._created if awaited else None, call
         )
+        if awaited and not self._store.durable_at_once and standing is not LOST:
+            return None
         if standing is promise:
             return Decision.DRIVE if call.kind is CallKind.RUN else Decision.WATCH
         if standing is None:
@@ -190,13 +190,17 @@ class Asking:
             call.home.owner,
         )
         standing = self._store.fence_create(execution.id, execution.version, record, None, call)
-        if standing is not LOST:
-            standing = self._store.fence_settle(
-                execution.id, execution.version, call.id, PromiseState.RESOLVED, EMPTY, _nobody, call
-            )
         if standing is LOST:
             self._scheduler.soon(self._scheduler.executions.lost, execution, call)
             return None
+        return self._settle_log(call, execution)
+
+    def _settle_log(self, call: DurableCall[Any], execution: Execution) -> Decision | None:
+        """A log record is settled, then its call goes on under its own promise, if it has one."""
+        if call.record is None or is_pending(call.record):
+            self._store.fence_settle(
+                execution.id, execution.version, call.id, PromiseState.RESOLVED, EMPTY, _nobody, call
+            )
         if call.promise_id == call.id:
             return Decision.DRIVE
         return self._create_explicit(call, execution)

@@ -133,7 +133,7 @@ def _start_task(body: LiveBody, driver: Coroutine[Any, Any, None]) -> None:
 async def _drive_coroutine(body: LiveBody) -> None:
     body.started = True
     try:
-        if body.execution.life is not Life.ALIVE:
+        if body.is_dead:
             raise asyncio.CancelledError
         args, kwargs = body.scheduler.arguments(body)
         value = await body.call.callee.func(body.scheduler.context_of(body), *args, **kwargs)  # type: ignore[union-attr]
@@ -150,7 +150,7 @@ async def _drive_thread(body: LiveBody) -> None:
     body.started = True
     scheduler = body.scheduler
     try:
-        if body.execution.life is not Life.ALIVE:
+        if body.is_dead:
             raise asyncio.CancelledError
         args, kwargs = scheduler.arguments(body)
         function = partial(body.call.callee.func, scheduler.context_of(body), *args, **kwargs)  # type: ignore[union-attr]

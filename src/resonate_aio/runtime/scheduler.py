@@ -83,7 +83,7 @@ class Scheduler:
         self._queue: deque[tuple[Callable[..., None], Any, Any]] = deque()
         self._scheduled = False
         self._draining = False
-        self._flush_due = False
+        self._flush_timer: asyncio.TimerHandle | None = None
         self._slots = Slots(settings.workers, self._soon_slot) if settings.workers else None
 
     # -- the queue ---------------------------------------------------------------------
@@ -119,13 +119,12 @@ class Scheduler:
             if queue and not self._scheduled:
                 self._scheduled = True
                 self.loop.call_soon(self._drain)
-        if not self._flush_due:
-            self._flush_due = True
-            self.loop.call_later(_FLUSH_AFTER_S, self._flush)
+        if self._flush_timer is None and not self.store.durable_at_once:
+            self._flush_timer = self.loop.call_later(_FLUSH_AFTER_S, self._flush)
 
     def _flush(self) -> None:
         """What was created meanwhile and still runs becomes visible to others."""
-        self._flush_due = False
+        self._flush_timer = None
         self.store.flush()
 
     # -- driving -----------------------------------------------------------------------
@@ -402,7 +401,7 @@ class Scheduler:
         call.child = None
         for wait in call.cancelled_by or ():
             owner = wait.task if isinstance(wait, AsyncWait) else body
-            body.keep(owner, _cancelling(owner))
+            body.keep(owner, _cancelling(owner), wait)
         self.consider(body)
 
     def give_outcome(self, call: DurableCall[Any], record: Promise) -> None:
@@ -452,6 +451,9 @@ class Scheduler:
     def stop(self) -> None:
         """Forget the queue; called once every frame has ended or was given up."""
         self._queue.clear()
+        if self._flush_timer is not None:
+            self._flush_timer.cancel()
+            self._flush_timer = None
 
     async def created(self, promise_id: str) -> None:
         """Return once the promise is durably stored."""

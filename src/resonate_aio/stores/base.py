@@ -43,6 +43,9 @@ class Store(Protocol):
     in_process: bool
     """Fenced calls are applied at once and in order; leases end with this process."""
 
+    durable_at_once: bool
+    """What a fenced call returns is durable already: `acked` is never called."""
+
     async def open(self) -> None:
         """Make the store ready on the running loop. Idempotent; counts its users."""
         ...

@@ -105,6 +105,7 @@ class Writer:
             stopped: Called from the loop once the connection is closed.
         """
         self._stopped = stopped
+        self._submitted += 1
         self._give_up_at = time.monotonic() + patience_s
         self._wake.set()
         self._jobs.put(None)
@@ -134,7 +135,7 @@ class Writer:
                 connection.close()
             except sqlite3.Error as error:
                 _log.warning("%s did not close cleanly: %s", self._name, error)
-            self._tell(self._stopped)
+            self._tell(self._ended)
 
     def _serve(self, connection: sqlite3.Connection | None, error: Exception | None) -> None:
         while (job := self._jobs.get()) is not None and not self._is_aborted:
@@ -195,6 +196,10 @@ class Writer:
             self._loop.call_soon_threadsafe(callback, *args)
         except RuntimeError:
             _log.debug("%s: the loop was closed, nobody waits for the writer", self._name)
+
+    def _ended(self) -> None:
+        self._done += 1
+        self._stopped()
 
     def _finish(self, job: Job, error: Exception | None) -> None:
         self._done += 1

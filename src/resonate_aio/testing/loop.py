@@ -79,6 +79,7 @@ class SimLoop(_AbstractEventLoop):
         self._from_threads: deque[asyncio.Handle] = deque()
         self._passes_without_threads = 0
         self._threads = 0
+        self._waiting_for_quiet: list[asyncio.Future[None]] = []
         self._busy_checks: list[Callable[[], bool]] = [self._anyio_is_busy]
         self._thread_id: int | None = None
         self._stopping = False
@@ -381,6 +382,12 @@ class SimLoop(_AbstractEventLoop):
             self._threads -= 1
             self._arrived.notify_all()
 
+    def when_quiet(self) -> asyncio.Future[None]:
+        """A future that is done when nothing is ready, no thread at work, before time moves."""
+        future: asyncio.Future[None] = self.create_future()
+        self._waiting_for_quiet.append(future)
+        return future
+
     def add_busy_check(self, check: Callable[[], bool]) -> None:
         """Ask this before the clock moves: true means that a real thread is still at work.
 
@@ -445,6 +452,12 @@ class SimLoop(_AbstractEventLoop):
             return
         if self._dead:
             raise Killed(f"killed after {self.steps} steps")
+        if self._waiting_for_quiet:
+            waiting, self._waiting_for_quiet = self._waiting_for_quiet, []
+            for future in waiting:
+                if not future.done():
+                    future.set_result(None)
+            return
         if not self._timers:
             raise SimDeadlock(
                 "nothing is ready, no timer is set, no thread is at work\n" + self._pending_tasks()
