@@ -407,6 +407,34 @@ def test_clock_waits_for_counted_threads_and_busy_checks(loop: SimLoop) -> None:
     assert seen == [("counted", 0.0), ("checked", 0.0)]
 
 
+def test_quiet_comes_after_everything_that_is_due_and_before_the_clock_moves(
+    loop: SimLoop,
+) -> None:
+    seen: list[str] = []
+
+    async def chatty() -> None:
+        for _ in range(200):
+            await asyncio.sleep(0)
+        seen.append("chatty")
+
+    async def main() -> None:
+        loop.call_later(1, seen.append, "later")
+        loop.call_later(0, seen.append, "due")
+        talk = asyncio.create_task(chatty())
+        work = asyncio.create_task(anyio.to_thread.run_sync(time.sleep, 0.02))
+        work.add_done_callback(lambda _: seen.append("thread"))
+        await loop.when_quiet()
+        assert sorted(seen) == ["chatty", "due", "thread"]
+        assert loop.time() == 0
+        await asyncio.gather(talk, work)
+        abandoned = loop.when_quiet()
+        abandoned.cancel()
+        await asyncio.sleep(2)
+        assert loop.time() == 2
+
+    loop.run_until_complete(main())
+
+
 def test_a_spinning_program_gets_what_its_thread_hands_over(loop: SimLoop) -> None:
     async def main() -> None:
         arrived = asyncio.Event()
