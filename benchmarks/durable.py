@@ -11,7 +11,6 @@ from pathlib import Path
 from time import perf_counter
 
 from resonate_aio import Context, Resonate
-from resonate_aio.stores.sqlite import SqliteStore
 
 Shape = Callable[[Resonate], Awaitable[float]]
 STORES = ("memory", "SQLite FULL", "SQLite NORMAL")
@@ -21,8 +20,9 @@ def client_on(store: str, folder: Path) -> Resonate:
     """A client on a fresh store of its own."""
     if store == "memory":
         return Resonate.local()
-    synchronous = "FULL" if store == "SQLite FULL" else "NORMAL"
-    return Resonate(store=SqliteStore(folder / "bench.db", synchronous=synchronous))
+    if store == "SQLite NORMAL":
+        return Resonate.local(path=folder / "bench.db", synchronous="NORMAL")
+    return Resonate.local(path=folder / "bench.db")
 
 
 async def step(ctx: Context, n: int) -> int:

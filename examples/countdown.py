@@ -71,39 +71,44 @@ def lines_of(child: subprocess.Popen[str]) -> Iterator[str]:
         yield line.rstrip()
 
 
-def run_until_killed(folder: str, start: int) -> None:
+def run_until_killed(folder: str, start: int) -> bool:
+    """Run the child and kill it half-way; False if it ended before that."""
     with run_child(folder, start) as child:
         try:
             for seen, _ in enumerate(lines_of(child), start=1):
                 if seen == start // 2:
                     break
+            else:
+                return False
             time.sleep(PAUSE_S / 2)  # the step is recorded by now: the child is in its pause
         finally:
             child.kill()
     print(f"\nkill -9 {child.pid}\n")
+    return True
 
 
-def run_to_the_end(folder: str, start: int) -> int:
+def run_to_the_end(folder: str, start: int) -> bool:
+    """Run the child until it ends by itself; False if it failed."""
     with run_child(folder, start) as child:
         try:
             for _ in lines_of(child):
                 pass
-        finally:
-            if sys.exc_info()[0] is not None:
-                child.kill()
-    return child.returncode
+        except BaseException:
+            child.kill()
+            raise
+    return child.returncode == 0
 
 
-def report(folder: str, start: int) -> int:
-    """Say how often each step ran; 0 if each ran exactly once."""
+def each_ran_once(folder: str, start: int) -> bool:
+    """Whether each step ran exactly once; says which did not."""
     steps = Counter(int(line) for line in Path(folder, SIDE_FILE).read_text().split())
     twice = sorted(n for n, times in steps.items() if times > 1)
     missing = sorted(set(range(1, start + 1)) - set(steps))
     if twice or missing:
         print(f"\nWRONG: steps that ran more than once: {twice}, that never ran: {missing}")
-        return 1
+        return False
     print(f"\n{start} steps, two processes, one kill -9: each step ran exactly once.")
-    return 0
+    return True
 
 
 def main() -> int:
@@ -122,12 +127,14 @@ def main() -> int:
         return 0
     with tempfile.TemporaryDirectory(prefix="countdown-") as folder:
         print(f"A durable countdown from {arguments.start}, kept in {DATABASE}:\n")
-        run_until_killed(folder, arguments.start)
+        if not run_until_killed(folder, arguments.start):
+            print("WRONG: the countdown ended before it was killed")
+            return 1
         print("The same program, started again:\n")
-        if run_to_the_end(folder, arguments.start) != 0:
+        if not run_to_the_end(folder, arguments.start):
             print("\nWRONG: the countdown did not end")
             return 1
-        return report(folder, arguments.start)
+        return 0 if each_ran_once(folder, arguments.start) else 1
 
 
 if __name__ == "__main__":

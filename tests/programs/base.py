@@ -20,6 +20,7 @@ Rules that make a program fit for crash-everywhere:
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -29,7 +30,10 @@ from typing import Any
 from resonate_aio import Context, Resonate
 
 FOREVER_S = 1e6
-"""Longer than every time limit that a program sets; no program waits for it."""
+"""Longer than every time limit that a program sets."""
+
+PROGRAM_LIMIT_S = FOREVER_S / 2
+"""A program that takes longer waits for something that it has given up."""
 
 FAR_FUTURE_MS = 4_102_444_800_000
 """An absolute deadline that no virtual clock reaches: the year 2100."""
@@ -143,7 +147,13 @@ def program(
         name = getattr(main, "__name__", "")
         if name in PROGRAMS:
             raise ValueError(f"two programs are called {name!r}")
-        PROGRAMS[name] = Program(name, main, expected, dialect, threads, values_vary)
-        return main
+
+        @functools.wraps(main)
+        async def limited(resonate: Resonate, world: World) -> Any:
+            async with asyncio.timeout(PROGRAM_LIMIT_S):
+                return await main(resonate, world)
+
+        PROGRAMS[name] = Program(name, limited, expected, dialect, threads, values_vary)
+        return limited
 
     return add

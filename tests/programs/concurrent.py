@@ -369,7 +369,7 @@ async def event_between_helpers(resonate: Resonate, world: World) -> Any:
             return await ctx.run(world.echo, "second")
 
         async def first() -> str:
-            value = await ctx.run(world.echo, "first")
+            value = str(await ctx.run(world.echo, "first"))
             ready.set()
             return value
 
