@@ -140,8 +140,9 @@ async def fulfill(store: Store, root: str, version: int, data: str = "1") -> Pro
 async def step(store: Store, root: str, version: int, n: int | str, data: str = "1") -> Promise:
     """One local leaf: created, settled, recorded."""
     id = f"{root}.{n}"
-    made = store.fence_create(root, version, child(id, root), None, None)
-    assert isinstance(made, Promise)
+    # None: the store has to look first, because nobody asked it to load the execution.
+    if store.fence_create(root, version, child(id, root), None, None) is None:
+        await fence_create(store, root, version, child(id, root))
     answer = await fence_settle(store, root, version, id, data)
     assert isinstance(answer, Promise)
     return answer

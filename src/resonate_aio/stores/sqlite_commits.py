@@ -209,7 +209,9 @@ class Commits(InProcessStore):
     def _after_commit(self, reply: asyncio.Future[Any], answer: Any) -> None:
         """Give the answer once everything that changed so far is recorded."""
         machine = self._machine
-        if machine.changed or machine.changed_schedules:
+        if self._fault is not None:
+            reply.set_exception(self._given_up(self._fault))
+        elif machine.changed or machine.changed_schedules:
             self._next.replies.append((reply, answer))
             self._want_commit()
         elif self._inflight is not None:
@@ -295,10 +297,12 @@ class Commits(InProcessStore):
         """Nothing can be recorded any more: tell those who wait, and say so from now on."""
         self._fault = error
         _log.error("%s: writing was given up: %s", self._path, error)
-        fault = ResonateStoreError(f"{self._path}: writing was given up: {error}")
         for reply, _ in (*batch.replies, *self._next.replies):
             if not reply.done():
-                reply.set_exception(fault)
+                reply.set_exception(self._given_up(error))
+
+    def _given_up(self, error: Exception) -> ResonateStoreError:
+        return ResonateStoreError(f"{self._path}: writing was given up: {error}")
 
     # -- what leaves memory
 

@@ -1,0 +1,338 @@
+"""The file itself: whose it is, what it may be, what is found in it at open."""
+
+# ruff: noqa: ASYNC240  the paths are local and small, and nothing else runs meanwhile
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sqlite3
+import stat
+import time
+from pathlib import Path
+
+import pytest
+from tests.stores.drive import (
+    Inbox,
+    acquire,
+    child,
+    create,
+    fence_create,
+    fulfill,
+    held,
+    now_ms,
+    ok,
+    passes,
+    settle,
+    step,
+)
+
+from resonate_aio.errors import ResonateStoreError, StoreOwnedError, StoreSchemaError
+from resonate_aio.protocol.records import Task, TaskState
+from resonate_aio.protocol.requests import Execute, PromiseGet, TaskGet, TaskRelease
+from resonate_aio.stores.base import LOST
+from resonate_aio.stores.memory import MemoryStore
+from resonate_aio.stores.owner_lock import OwnerLock
+from resonate_aio.stores.sqlite import SqliteStore
+from resonate_aio.stores.sqlite_file import delay_ms, recover
+from resonate_aio.stores.sqlite_rows import SCHEMA
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+async def task_of(store: SqliteStore | MemoryStore, id: str) -> Task:
+    task = (await ok(store, TaskGet(id))).task
+    assert task is not None
+    return task
+
+
+async def killed(store: SqliteStore) -> None:
+    """Everything of the store's process is gone, and the next one opens the file."""
+    store.crash()
+    await store.open()
+
+
+async def test_every_file_is_the_owners_alone(path: Path) -> None:
+    before = os.umask(0)
+    try:
+        store = SqliteStore(path)
+        await store.open()
+        await ok(store, create("a"))
+        names = sorted(p.name for p in path.parent.iterdir())
+        assert names == ["app.db", "app.db-shm", "app.db-wal", "app.db.lock"]
+        assert {mode_of(p) for p in path.parent.iterdir()} == {0o600}
+        await store.close()
+        assert {mode_of(p) for p in path.parent.iterdir()} == {0o600}
+    finally:
+        os.umask(before)
+
+
+async def test_constructing_touches_nothing(path: Path) -> None:
+    store = SqliteStore(path)
+    assert not path.exists()
+    await store.close()
+    assert not list(path.parent.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["text", "other database", "newer", "short"])
+async def test_a_file_that_is_not_ours_is_left_as_it_is(path: Path, kind: str) -> None:
+    if kind == "text":
+        path.write_text("just my notes\n" * 100)
+    elif kind == "short":
+        path.write_bytes(b"x")
+    else:
+        with sqlite3.connect(path) as other:
+            other.execute("CREATE TABLE mine (id TEXT)")
+            if kind == "newer":
+                for statement in SCHEMA:
+                    other.execute(statement)
+                other.execute("PRAGMA user_version = 2")
+        other.close()
+    before = path.read_bytes()
+    store = SqliteStore(path)
+    with pytest.raises(StoreSchemaError, match=r"left as it is"):
+        await store.open()
+    assert path.read_bytes() == before
+    assert [p.name for p in path.parent.iterdir()] == ["app.db"]
+    path.unlink()
+    await store.open()
+    await ok(store, create("a"))
+    await store.close()
+
+
+async def test_an_empty_file_becomes_a_store(path: Path) -> None:
+    path.touch()
+    store = SqliteStore(path)
+    await store.open()
+    await ok(store, create("a"))
+    await store.close()
+
+
+async def test_a_path_that_cannot_be_opened(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "none" / "app.db")
+    with pytest.raises(ResonateStoreError, match="cannot open"):
+        await store.open()
+    with pytest.raises(ResonateStoreError, match="cannot open"):
+        await SqliteStore(tmp_path).open()
+
+
+async def test_a_corrupt_file_is_named(path: Path) -> None:
+    store = SqliteStore(path)
+    await store.open()
+    await ok(store, create("a"))
+    await store.close()
+    content = bytearray(path.read_bytes())
+    content[100:4096] = b"\xff" * 3996
+    path.write_bytes(content)
+    with pytest.raises(ResonateStoreError, match=r"app\.db"):
+        await store.open()
+    await store.close()
+
+
+async def test_clients_of_one_process_share_a_real_path(path: Path) -> None:
+    link = path.parent / "link.db"
+    one, two = SqliteStore(path), SqliteStore(os.path.relpath(path), synchronous="NORMAL")
+    await asyncio.gather(one.open(), two.open())
+    link.symlink_to(path)
+    three = SqliteStore(link)
+    await three.open()
+    inbox = Inbox()
+    two.subscribe("default", "p", inbox)
+    await ok(one, create("a"))
+    assert await inbox.until(1) == [Execute("a", 0)]
+    await ok(three, settle("a"))
+    await one.close()
+    assert (await ok(two, PromiseGet("a"))).promise is not None
+    await two.close()
+    assert (await ok(three, PromiseGet("a"))).promise is not None
+    await three.close()
+    with pytest.raises(ResonateStoreError):
+        await three.call(PromiseGet("a"))
+
+
+async def test_sharers_get_the_stronger_promise(path: Path) -> None:
+    weak, strong = SqliteStore(path, synchronous="NORMAL"), SqliteStore(path)
+    await weak.open()
+    core = weak._core
+    assert core is not None
+
+    async def level() -> int:
+        pragma = "PRAGMA synchronous"
+        found: int = await core.run(lambda connection: connection.execute(pragma).fetchone()[0])
+        return found
+
+    assert await level() == 1
+    await strong.open()
+    assert await level() == 2
+    await strong.close()
+    await weak.close()
+
+
+async def test_opening_while_the_last_user_closes(path: Path) -> None:
+    one, two = SqliteStore(path), SqliteStore(path)
+    await one.open()
+    await ok(one, create("a"))
+    await asyncio.gather(one.close(), two.open())
+    assert (await ok(two, PromiseGet("a"))).promise is not None
+    await two.close()
+
+
+async def test_a_cancelled_open_leaves_nothing_behind(path: Path) -> None:
+    store = SqliteStore(path)
+    opening = asyncio.ensure_future(store.open())
+    await asyncio.sleep(0)
+    opening.cancel()
+    await asyncio.wait([opening])
+    lock = OwnerLock(str(path))
+    lock.acquire()
+    with pytest.raises(StoreOwnedError, match=str(os.getpid())):
+        await store.open()
+    lock.release()
+    await store.open()
+    await store.close()
+
+
+async def test_the_file_can_be_copied_and_opened_elsewhere(sqlite: SqliteStore, path: Path) -> None:
+    await ok(sqlite, create("a"))
+    await sqlite.close()
+    shutil.copy(path, path.parent / "copy.db")
+    copy = SqliteStore(path.parent / "copy.db")
+    await copy.open()
+    assert (await ok(copy, PromiseGet("a"))).promise is not None
+    await copy.close()
+
+
+# -- leases of the last owner (S41, S44)
+
+
+async def test_leases_end_with_their_process(sqlite: SqliteStore) -> None:
+    version = await held(sqlite, "a")
+    await step(sqlite, "a", version, 1)
+    await killed(sqlite)
+    task = await task_of(sqlite, "a")
+    assert (task.state, task.version, task.lapses) == (TaskState.PENDING, 1, 0)
+    assert await fence_create(sqlite, "a", version, child("a.2", "a")) is LOST
+    inbox = Inbox()
+    sqlite.subscribe("default", "p", inbox)
+    assert await inbox.until(1) == [Execute("a", 1)]
+    await ok(sqlite, acquire("a", 1))
+    assert [promise.id for promise in await sqlite.load("a")] == ["a.1"]
+
+
+async def test_lapses_without_progress_put_the_next_drive_off(sqlite: SqliteStore) -> None:
+    await held(sqlite, "a")
+    await ok(sqlite, create("b"))
+    for lapses in (1, 2, 3):
+        at_ms = now_ms()
+        await killed(sqlite)
+        task = await task_of(sqlite, "a")
+        assert (task.state, task.lapses) == (TaskState.PENDING, lapses)
+        assert task.retry_at_ms is not None
+        assert abs(task.retry_at_ms - at_ms - delay_ms(lapses)) < 1000
+        inbox = Inbox()
+        sqlite.subscribe("default", "p", inbox)
+        await inbox.until(1)
+        await passes(10)
+        assert inbox.seen == [Execute("b", 0)]
+        await ok(sqlite, acquire("a", task.version))
+    # Progress, by a record of its own, clears the account.
+    await asyncio.sleep(0.002)
+    await step(sqlite, "a", 4, 1)
+    await killed(sqlite)
+    task = await task_of(sqlite, "a")
+    assert task.lapses == 0
+    assert task.retry_at_ms is not None
+    assert task.retry_at_ms <= now_ms() + 31_000
+
+
+async def test_a_restart_does_not_shorten_the_pause(sqlite: SqliteStore) -> None:
+    await held(sqlite, "a")
+    for _ in range(3):
+        await killed(sqlite)
+        task = await task_of(sqlite, "a")
+        assert task.lapses == 1  # it was not driven meanwhile
+        assert task.retry_at_ms is not None
+        assert now_ms() < task.retry_at_ms <= now_ms() + 2000
+
+
+async def test_a_clean_stop_is_no_lapse(sqlite: SqliteStore) -> None:
+    await held(sqlite, "a")
+    await killed(sqlite)
+    await ok(sqlite, acquire("a", 1))
+    await ok(sqlite, TaskRelease("a", 2))
+    await sqlite.close()
+    await sqlite.open()
+    inbox = Inbox()
+    sqlite.subscribe("default", "p", inbox)
+    assert await inbox.until(1) == [Execute("a", 2)]
+
+
+async def test_a_delayed_task_keeps_its_delay(sqlite: SqliteStore) -> None:
+    at_ms = now_ms() + 60_000
+    await ok(sqlite, create("a", tags={"resonate:delay": str(at_ms)}))
+    await killed(sqlite)
+    assert (await task_of(sqlite, "a")).retry_at_ms == at_ms
+
+
+def test_delays_are_bounded() -> None:
+    assert [delay_ms(n) // 1000 for n in (1, 2, 8, 9, 60)] == [2, 4, 256, 300, 300]
+
+
+def test_counting_the_lapses_of_ten_thousand_tasks_is_quick(path: Path) -> None:
+    connection = sqlite3.connect(path, isolation_level=None)
+    for statement in SCHEMA:
+        connection.execute(statement)
+    connection.execute("BEGIN")
+    insert = (
+        "INSERT INTO promises (id, state, timeout_at_ms, created_at_ms, settled_at_ms, owner,"
+        " task_state, version, acquired_at_ms, lapses) VALUES (?, ?, 9999, 1, ?, ?, ?, 1, ?, 0)"
+    )
+    for n in range(10_000):
+        root = f"r{n}"
+        connection.execute(insert, (root, "pending", None, "", "acquired", 50))
+        settled_at_ms = 60 if n % 2 else 40
+        connection.executemany(
+            insert,
+            [(f"{root}.{c}", "resolved", settled_at_ms, root, None, None) for c in range(10)],
+        )
+    connection.execute("COMMIT")
+    started = time.perf_counter()
+    recover(connection, 1000)
+    took_s = time.perf_counter() - started
+    counts = dict(
+        connection.execute(
+            "SELECT lapses, count(*) FROM promises WHERE task_state = 'pending' GROUP BY lapses"
+        )
+    )
+    connection.close()
+    assert counts == {0: 5000, 1: 5000}
+    assert took_s < 2.0
+
+
+# -- the same in memory
+
+
+async def test_a_crash_copy_of_memory() -> None:
+    store = MemoryStore()
+    await store.open()
+    version = await held(store, "a")
+    await step(store, "a", version, 1)
+    await ok(store, create("b"))
+    await ok(store, create("b.5", target=None))
+    copy = store.crash_copy()
+    await fulfill(store, "a", version)
+    await store.close()
+
+    await copy.open()
+    task = await task_of(copy, "a")
+    assert (task.state, task.version, task.pid) == (TaskState.PENDING, 1, None)
+    inbox = Inbox()
+    copy.subscribe("default", "p", inbox)
+    assert sorted(m.id for m in await inbox.until(2)) == ["a", "b"]
+    assert [promise.id for promise in await copy.load("a")] == ["a.1"]
+    assert [promise.id for promise in await copy.load("b")] == ["b.5"]
+    assert await fulfill(copy, "a", version) is LOST
+    await copy.close()
