@@ -46,7 +46,9 @@ class ResonateError(Exception):
         return (_rebuild, (type(self), self.__dict__, self.args))
 
 
-def _rebuild(kind: type[ResonateError], state: dict[str, Any], args: tuple[Any, ...]) -> ResonateError:
+def _rebuild(
+    kind: type[ResonateError], state: dict[str, Any], args: tuple[Any, ...]
+) -> ResonateError:
     error = kind.__new__(kind)
     error.args = args
     error.__dict__.update(state)

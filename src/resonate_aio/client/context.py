@@ -14,7 +14,7 @@ from ..errors import ContextMisuseError
 from ..execution.body import Branch
 from ..execution.call import CallKind
 from ..runtime.awaitables import DurableCall, DurablePromise, TimeLimit, misuse
-from ..runtime.functions import Callee, FunctionKind, Remote, callee_of
+from ..runtime.functions import Callee, FunctionKind, Remote
 from ..runtime.options import NO_OPTIONS, CallOptions, change, seconds
 from ..runtime.stamps import current_branch
 
@@ -118,8 +118,8 @@ class Context:
             self._callee(func),
             args,
             kwargs,
-            direct=True,
-            site=sys._getframe(1),
+            True,
+            sys._getframe(1),
         )
 
     @overload
@@ -150,8 +150,8 @@ class Context:
             self._callee(func),
             args,
             kwargs,
-            direct=False,
-            site=sys._getframe(1),
+            False,
+            sys._getframe(1),
         )
 
     lfc = run
@@ -207,7 +207,9 @@ class Context:
         self, func: Callable[Concatenate[Context, P], R], *args: P.args, **kwargs: P.kwargs
     ) -> DurableCall[DurablePromise[R]]: ...
     @overload
-    def begin_rpc(self, func: str, *args: Any, **kwargs: Any) -> DurableCall[DurablePromise[Any]]: ...
+    def begin_rpc(
+        self, func: str, *args: Any, **kwargs: Any
+    ) -> DurableCall[DurablePromise[Any]]: ...
     def begin_rpc(self, func: Any, *args: Any, **kwargs: Any) -> DurableCall[Any]:
         """Begin a function in another process; awaiting gives its Promise without waiting."""
         return self._remote(CallKind.RPC, func, args, kwargs, direct=False)
@@ -249,16 +251,17 @@ class Context:
         given = {"id": id, "timeout": timeout, "tags": tags, "idempotency_key": idempotency_key}
         if any(value is not None for value in given.values()):
             options = change(NO_OPTIONS, given, frozenset(given))
-        return DurableCall(
+        call: DurableCall[DurablePromise[Any]] = DurableCall(
             CallKind.PROMISE,
             self._branch(),
             None,
             (data,) if data is not None else (),
             {},
-            direct=False,
-            options=options,
-            site=sys._getframe(1),
+            False,
+            sys._getframe(1),
         )
+        call.options_ = options
+        return call
 
     def sleep(self, delay: float | timedelta) -> DurableCall[None]:
         """Sleep durably: never early, not reset by a restart, no thread.
@@ -268,7 +271,7 @@ class Context:
         """
         delay_s = seconds(delay, "sleep")
         call: DurableCall[None] = DurableCall(
-            CallKind.SLEEP, self._branch(), None, (), {}, direct=True, site=sys._getframe(1)
+            CallKind.SLEEP, self._branch(), None, (), {}, True, sys._getframe(1)
         )
         call.delay_s = delay_s
         return call
@@ -281,7 +284,7 @@ class Context:
         """
         delay_s = seconds(delay, "timeout")
         call: DurableCall[None] = DurableCall(
-            CallKind.TIMEOUT, self._branch(), None, (), {}, direct=True
+            CallKind.TIMEOUT, self._branch(), None, (), {}, True
         )
         call.delay_s = delay_s
         return TimeLimit(call)
@@ -307,26 +310,21 @@ class Context:
         return branch
 
     def _callee(self, func: Any) -> Callee:
-        registry = self._core.registry
         if isinstance(func, str):
-            return registry.find(func)
-        known = registry.of(func)
-        if known is not None:
-            return known
-        callee = getattr(func, "callee", None)
-        return callee if isinstance(callee, Callee) else callee_of(func)
+            return self._core.registry.find(func)
+        return self._core.registry.callee_of(func)
 
     def _remote(
         self, kind: CallKind, func: Any, args: Any, kwargs: Any, *, direct: bool
     ) -> DurableCall[Any]:
         callee = Remote(func) if isinstance(func, str) else self._callee(func)
         return DurableCall(
-            kind, self._branch(), callee, args, kwargs, direct=direct, site=sys._getframe(2)
+            kind, self._branch(), callee, args, kwargs, direct, sys._getframe(2)
         )
 
     def _inline(self, callee: Callee, args: tuple[Any, ...]) -> DurableCall[Any]:
         return DurableCall(
-            CallKind.RUN, self._branch(), callee, args, {}, direct=True, site=sys._getframe(2)
+            CallKind.RUN, self._branch(), callee, args, {}, True, sys._getframe(2)
         )
 
 
@@ -442,7 +440,9 @@ class Random:
         """An element of range(start, stop, step)."""
         return self._ctx._inline(_RANDOM["randrange"], (start, stop, step))
 
-    def triangular(self, low: float = 0.0, high: float = 1.0, mode: float | None = None) -> DurableCall[float]:
+    def triangular(
+        self, low: float = 0.0, high: float = 1.0, mode: float | None = None
+    ) -> DurableCall[float]:
         """Triangular distribution."""
         return self._ctx._inline(_RANDOM["triangular"], (low, high, mode))
 

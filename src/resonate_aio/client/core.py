@@ -303,5 +303,3 @@ def _outside(
 def _cut(text: str | None) -> str:
     text = text or "no invocation"
     return text if len(text) <= 200 else text[:200] + "…"
-
-

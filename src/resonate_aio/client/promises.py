@@ -136,7 +136,9 @@ def _value(headers: dict[str, str] | None, data: str | None, value: Any) -> Valu
             raise TypeError("give either data= (JSON text) or value= (encoded for you), not both")
         data = encode(value)
     if data is not None and not isinstance(data, str):
-        raise TypeError(f"data is JSON text (str), got {type(data).__name__}: use value= for values")
+        raise TypeError(
+            f"data is JSON text (str), got {type(data).__name__}: use value= for values"
+        )
     if data is None and headers is None:
         return EMPTY
     return Value(headers, data)

@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from ..errors import FunctionNotFoundError
 from ..runtime.functions import Callee
+
+
+_SEEN = 4096
+"""How many functions are remembered with their callees; nested functions are made anew."""
+
+
+@runtime_checkable
+class HasCallee(Protocol):
+    """A wrapper made by `register`."""
+
+    func: Callable[..., Any]
+    callee: Callee
 
 
 class Registry:
@@ -16,6 +28,7 @@ class Registry:
         self._by_name: dict[str, dict[int, Callee]] = {}
         self._by_func: dict[Any, Callee] = {}
         self._listeners: list[Callable[[], None]] = []
+        self._seen: dict[Any, Callee] = {}
 
     def add(self, func: Callable[..., Any], name: str | None, version: int) -> Callee:
         """Register a function.
@@ -44,6 +57,7 @@ class Registry:
             )
         callee = versions[version] = Callee(func, name, version)
         self._by_func[func] = callee
+        self._seen.clear()
         for heard in self._listeners:
             heard()
         return callee
@@ -75,6 +89,26 @@ class Registry:
             return self._by_func.get(func)
         except TypeError:
             return None
+
+    def callee_of(self, func: Any) -> Callee:
+        """The callee of any function object: the registered one, or one by its own name.
+
+        Raises:
+            TypeError: It is no function.
+        """
+        try:
+            return self._seen[func]
+        except (KeyError, TypeError):
+            pass
+        plain = func.func if isinstance(func, HasCallee) else func
+        callee = self.of(plain) or Callee(plain)
+        try:
+            if len(self._seen) >= _SEEN:
+                self._seen.clear()
+            self._seen[func] = callee
+        except TypeError:  # a callable that cannot be hashed is looked at each time
+            pass
+        return callee
 
     def on_change(self, heard: Callable[[], None]) -> None:
         """Call this whenever a function is registered."""

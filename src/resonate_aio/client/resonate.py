@@ -12,7 +12,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 from ..clock import Clock
 from ..errors import ContextMisuseError, FunctionNotFoundError
 from ..execution.attempts import RetryPolicy
-from ..runtime.functions import Callee, Remote, callee_of
+from ..runtime.functions import Callee, Remote
 from ..runtime.options import NO_OPTIONS, change, promise_id
 from ..runtime.settings import Settings
 from ..runtime.stamps import current_branch
@@ -187,9 +187,7 @@ class Resonate:
     ) -> Function[P, R]: ...
     @overload
     def register(self, *, name: str | None = None, version: int = 1) -> _Register: ...
-    def register(
-        self, func: Any = None, /, *, name: str | None = None, version: int = 1
-    ) -> Any:
+    def register(self, func: Any = None, /, *, name: str | None = None, version: int = 1) -> Any:
         """Make a function startable by name: `@resonate.register`, with or without arguments.
 
         Args:
@@ -371,7 +369,7 @@ class Resonate:
     def _referenced(self, func: Any) -> Callee:
         if isinstance(func, Function):
             return func.callee
-        return self._core.registry.of(func) or callee_of(func)
+        return self._core.registry.callee_of(func)
 
 
 class _Register:
@@ -395,5 +393,3 @@ class _Register:
     def __call__(self, func: Any) -> Any:
         """Register the function."""
         return self._resonate.register(func, name=self._name, version=self._version)
-
-

@@ -36,14 +36,15 @@ class Interruption(Enum):
 class Branch:
     """One asyncio task of a body, as far as ids go: it counts the calls made in it (S2)."""
 
-    __slots__ = ("body", "count", "parent", "prefix", "siblings")
+    parent: Branch | None = None
+    prefix: str = ""
+    count: int = 0
+    siblings: dict[str, int] | None = None
 
     def __init__(self, parent: Branch | None, prefix: str) -> None:
         self.parent = parent
         self.body: Body = parent.body if parent is not None else self  # type: ignore[assignment]
         self.prefix = prefix
-        self.count = 0
-        self.siblings: dict[str, int] | None = None
 
     def fork(self, qualname: str) -> Branch:
         """The branch of an asyncio task that is being created in this one."""
@@ -65,46 +66,35 @@ class Body(Branch):
         recorded: How many asks of earlier lives are still owed.
     """
 
-    __slots__ = (
-        "_gain",
-        "_gain_start",
-        "_kept",
-        "_last_position",
-        "_log",
-        "_logged_interruptions",
-        "_owed",
-        "_positions",
-        "_sequential",
-        "_waiting",
-        "activity",
-        "at",
-        "call",
-        "execution",
-        "id",
-        "live_tasks",
-        "open_calls",
-        "position",
-        "unawaited_failures",
-    )
+    # Defaults live on the class: most bodies are leaves and never set any of these.
+    position: int = 0
+    live_tasks: int = 0
+    activity: int = 0
+    open_calls: int = 0
+    unawaited_failures: dict[str, Call] | None = None
+    _sequential: bool = True
+    _gain_start: int = 0
+    _log: list[Batch] | None = None
+    _positions: dict[str, int] | None = None
+    _owed: dict[int, int] | None = None
+    _last_position: int = -1
+    _logged_interruptions: set[str] | None = None
+    _kept: dict[Any, tuple[int, Wait | None]] | None = None
+    _waiting: dict[str, Call | Wait] = {}
+    _gain: list[Batch] = []
+    at: dict[Any, Wait] = {}
 
     def __init__(self, execution: Execution, call: Call) -> None:
-        super().__init__(None, "")
+        self.body = self
         self.execution = execution
         self.call = call
         self.id = call.promise_id
-        self.position = self.live_tasks = self.activity = self.open_calls = 0
-        self.at: dict[Any, Wait] = {}
-        self._sequential = True
-        self._gain: list[Batch] = []
-        self._gain_start = 0
-        self._waiting: dict[str, Call | Wait] = {}
-        self._log: list[Batch] | None = None
-        self._positions: dict[str, int] | None = None
-        self._owed: dict[int, int] | None = None
-        self._last_position = -1
-        self._logged_interruptions: set[str] | None = None
-        self._kept: dict[Any, tuple[int, Wait | None]] | None = None
-        self.unawaited_failures: dict[str, Call] | None = None
+
+    def _open(self) -> None:
+        """The first call: from now on the body has inputs, and they need room."""
+        self._waiting = {}
+        self._gain = []
+        self.at = {}
 
     def remember(self, records: Iterable[Promise]) -> None:
         """Take over what an earlier life of this body recorded."""
@@ -125,6 +115,8 @@ class Body(Branch):
 
     def called(self, call: Call, branch: Branch) -> None:
         """A ctx call was made in this branch: it takes its id and its position (S1, S5)."""
+        if not self.activity:
+            self._open()
         branch.count += 1
         call.body = self
         call.suffix = f"{branch.prefix}{branch.count}"
@@ -236,6 +228,22 @@ class Body(Branch):
     def has_input(self) -> bool:
         """Whether something waits to be given, or a kept cancel may now be let through."""
         return bool(self._waiting) or bool(self._kept)
+
+    def take_only(self) -> Call | None:
+        """The one result that waits, as a batch, where nothing is replayed or interrupted.
+
+        The common case of `next_batch`; None where that has to be asked.
+        """
+        if self._log is not None or self._kept is not None or len(self._waiting) != 1:
+            return None
+        name, given = self._waiting.popitem()
+        if not isinstance(given, Call):
+            self._waiting[name] = given
+            return None
+        self._gain.append((name,))
+        self.position += 1
+        given.state = CallState.GIVEN
+        return given
 
     def next_batch(self) -> list[Call | Wait] | None:
         """What the quiescent body is given now, or None (S5). Moves the position."""

@@ -49,50 +49,35 @@ class Call:
         cut: Settled because an interruption ended it: its waits get no result (S10, S11).
         closed: Its body need not wait for it to end, or not any more (S22).
         cancelled_by: The waits whose cancel was passed on to the call itself (S10).
+        takes_live: Its arguments are immutable scalars: what they decode to is what they are.
         waited: How many waits for it ever began.
     """
 
-    __slots__ = (
-                "arguments_count",
-        "body",
-        "cancelled_by",
-        "child",
-        "closed",
-        "cut",
-        "data",
-        "direct",
-        "failed",
-        "fingerprint",
-        "id",
-        "kind",
-        "position",
-        "promise_id",
-        "record",
-        "state",
-        "suffix",
-        "timeout_at_ms",
-        "value",
-        "waited",
-        "waits",
-    )
+    # Defaults live on the class: a call is made at every step and sets few of them.
+    state: CallState = CallState.NEW
+    id: str = ""
+    suffix: str = ""
+    promise_id: str = ""
+    fingerprint: str = ""
+    data: str | None = None
+    position: int = 0
+    timeout_at_ms: int = 0
+    body: Body | None = None
+    child: Body | None = None
+    record: Promise | None = None
+    value: Any = None
+    failed: bool = False
+    cut: bool = False
+    closed: bool = False
+    arguments_count: bool = True
+    takes_live: bool = False
+    waited: int = 0
+    waits: list[Wait] | None = None
+    cancelled_by: list[Wait] | None = None
 
     def __init__(self, kind: CallKind, *, direct: bool) -> None:
         self.kind = kind
         self.direct = direct
-        self.state = CallState.NEW
-        self.id = self.suffix = self.promise_id = self.fingerprint = ""
-        self.data: str | None = None
-        self.position = 0
-        self.timeout_at_ms = 0
-        self.body: Body | None = None
-        self.child: Body | None = None
-        self.record: Promise | None = None
-        self.value: Any = None
-        self.failed = self.cut = self.closed = False
-        self.arguments_count = True
-        self.waited = 0
-        self.waits: list[Wait] | None = None
-        self.cancelled_by: list[Wait] | None = None
 
     @property
     def is_ended(self) -> bool:

@@ -22,7 +22,7 @@ from ..execution.log import (
     VOLATILE_HEADER,
 )
 from ..protocol.records import EMPTY, Promise, PromiseState, Value, is_pending
-from ..protocol.values import encode
+from ..protocol.values import encode, is_plain
 from ..stores.base import LOST, Refusal
 from .functions import FunctionKind
 from .outcomes import CUT
@@ -79,10 +79,11 @@ class Asking:
         if callee is not None:
             name, version = callee.name, options.version or callee.version
             if kind is CallKind.RUN:
-                if callee.kind is not FunctionKind.INLINE or call.args:
-                    call.data = encode(
-                        {"args": call.args, "kwargs": call.kwargs} if call.kwargs else call.args
-                    )
+                if call.kwargs:
+                    call.data = encode({"args": call.args, "kwargs": call.kwargs})
+                elif callee.kind is not FunctionKind.INLINE or call.args:
+                    call.data = encode(call.args)
+                    call.takes_live = callee.takes_plain and all(map(is_plain, call.args))
                 call.variables = copy_context()
             else:
                 call.data = encode(
@@ -95,9 +96,7 @@ class Asking:
                 )
         elif call.args:
             call.data = encode(call.args[0])
-        call.arguments_count = (
-            options.check_arguments and self._scheduler.settings.check_arguments
-        )
+        call.arguments_count = options.check_arguments and self._scheduler.settings.check_arguments
         if options.id is not None:
             call.promise_id = options.id
         call.fingerprint = fingerprint(kind, name, version, call.data)
@@ -199,7 +198,13 @@ class Asking:
         """A log record is settled, then its call goes on under its own promise, if it has one."""
         if call.record is None or is_pending(call.record):
             self._store.fence_settle(
-                execution.id, execution.version, call.id, PromiseState.RESOLVED, EMPTY, _nobody, call
+                execution.id,
+                execution.version,
+                call.id,
+                PromiseState.RESOLVED,
+                EMPTY,
+                _nobody,
+                call,
             )
         if call.promise_id == call.id:
             return Decision.DRIVE
@@ -237,9 +242,7 @@ class Asking:
         else:
             raise InternalError(f"call {call.id!r}: nothing to do for {decision}")
 
-    def settle(
-        self, call: DurableCall[Any] | RootCall, state: PromiseState, value: Value
-    ) -> None:
+    def settle(self, call: DurableCall[Any] | RootCall, state: PromiseState, value: Value) -> None:
         """Record the outcome of a call's function; `Scheduler.settled` follows."""
         scheduler = self._scheduler
         if call.body is None:
@@ -323,6 +326,3 @@ def _volatile(call: DurableCall[Any], state: PromiseState, value: Value) -> Prom
 
 def _nobody(_: Any, __: Any) -> None:
     """Nobody waits for this acknowledgement."""
-
-
-

@@ -13,7 +13,7 @@ import sys
 import warnings
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context as ContextVars
-from types import FrameType, TracebackType
+from types import CodeType, FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ..errors import ContextMisuseError
@@ -83,21 +83,14 @@ class DurableCall(Call, Coroutine[Any, Any, R], Generic[R]):
     Its id is taken where it is made, in program order. `.options(...)` may follow.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_driver",
-        "_site",
-        "args",
-        "branch",
-        "callee",
-        "delay_s",
-        "expired",
-        "home",
-        "kwargs",
-        "options_",
-        "settled_text",
-        "variables",
-    )
+    home: LiveBody
+    options_: CallOptions = NO_OPTIONS
+    delay_s: float | None = None
+    settled_text: str | None = None
+    variables: ContextVars | None = None
+    expired: Callable[[], None] | None = None
+    _driver: Generator[Any, Any, R] | None = None
+    _site: tuple[CodeType, int] | None = None
 
     def __init__(
         self,
@@ -106,24 +99,17 @@ class DurableCall(Call, Coroutine[Any, Any, R], Generic[R]):
         callee: Callee | None,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        *,
         direct: bool,
-        options: CallOptions = NO_OPTIONS,
         site: FrameType | None = None,
     ) -> None:
-        super().__init__(kind, direct=direct)
-        self.branch = branch
-        self.home: LiveBody = branch.body  # type: ignore[assignment]  # our bodies are live ones
+        self.kind = kind
+        self.direct = direct
         self.callee = callee
         self.args = args
         self.kwargs = kwargs
-        self.options_ = options
-        self.delay_s: float | None = None
-        self.settled_text: str | None = None
-        self.variables: ContextVars | None = None
-        self.expired: Callable[[], None] | None = None
-        self._driver: Generator[Any, Any, R] | None = None
-        self._site = (site.f_code.co_filename, site.f_lineno) if site is not None else None
+        self.home = branch.body  # type: ignore[assignment]  # our bodies are live ones
+        if site is not None:
+            self._site = (site.f_code, site.f_lasti)
         if not self.home.is_dead:
             self.home.called(self, branch)
 
@@ -220,14 +206,15 @@ class DurableCall(Call, Coroutine[Any, Any, R], Generic[R]):
                     f"durable call {self.id!r} ({self.kind} {self.branch_name}) was never awaited "
                     "or yielded: nothing ran; use ctx.detached for fire and forget",
                     RuntimeWarning,
-                    *site,
+                    site[0].co_filename,
+                    _line(*site),
                 )
 
 
 class RootCall(Call):
     """The top-level call of an execution: nobody in this execution awaits it."""
 
-    __slots__ = ("args", "callee", "kwargs", "options_", "settled_text")
+    settled_text: str | None = None
 
     def __init__(self, callee: Callee, record: Promise, options: CallOptions) -> None:
         super().__init__(CallKind.RUN, direct=True)
@@ -237,7 +224,6 @@ class RootCall(Call):
         self.args: tuple[Any, ...] = ()
         self.kwargs: dict[str, Any] = {}
         self.options_ = options
-        self.settled_text: str | None = None
 
 
 class DurablePromise(Generic[R]):
@@ -355,6 +341,14 @@ def dying(home: LiveBody) -> Generator[Any, Any, None]:
         yield from asyncio.get_running_loop().create_future()
     yield
     raise home.scheduler.interrupts.farewell(home)
+
+
+def _line(code: CodeType, instruction: int) -> int:
+    """The line of an instruction, looked up only when a warning needs it."""
+    for start, end, line in code.co_lines():
+        if start <= instruction < end and line is not None:
+            return line
+    return code.co_firstlineno
 
 
 def misuse(home: LiveBody, branch: Branch | None) -> str:

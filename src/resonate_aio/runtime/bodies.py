@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context as ContextVars
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -43,28 +43,22 @@ class LiveBody(Body):
         outcome: What its function returned or raised, while calls it asked still run.
     """
 
-    __slots__ = (
-        "abandoned",
-        "attempt",
-        "awaits_slot",
-        "branch_tasks",
-        "dying_calls",
-        "frame_over",
-        "generator",
-        "generator_wait",
-        "has_slot",
-        "held_timer",
-        "is_over",
-        "made_calls_before",
-        "outcome",
-        "owner",
-        "scheduler",
-        "started",
-        "task",
-        "variables",
-    )
-
     call: DurableCall[Any] | RootCall  # type: ignore[assignment]  # the shell's own calls
+    task: asyncio.Task[None] | None = None
+    generator: Generator[Any, Any, Any] | None = None
+    generator_wait: Wait | None = None
+    branch_tasks: dict[asyncio.Task[Any], Any] | None = None  # -> its branch, or its call
+    outcome: tuple[Any, BaseException | None] | None = None
+    held_timer: asyncio.TimerHandle | None = None
+    attempt: int = 0
+    dying_calls: int = 0
+    made_calls_before: int = 0
+    abandoned: bool = False
+    started: bool = False
+    has_slot: bool = False
+    awaits_slot: bool = False
+    is_over: bool = False
+    frame_over: bool = False
 
     def __init__(
         self,
@@ -74,21 +68,13 @@ class LiveBody(Body):
         variables: ContextVars,
         owner: str,
     ) -> None:
-        super().__init__(execution, call)
+        self.body = self
+        self.execution = execution
+        self.call = call
+        self.id = call.promise_id
         self.scheduler = scheduler
         self.variables = variables
         self.owner = owner
-        self.task: asyncio.Task[None] | None = None
-        self.generator: Generator[Any, Any, Any] | None = None
-        self.generator_wait: Wait | None = None
-        self.branch_tasks: dict[asyncio.Task[Any], Any] | None = None  # -> its branch, or its call
-        self.outcome: tuple[Any, BaseException | None] | None = None
-        self.attempt = 0
-        self.dying_calls = 0
-        self.abandoned = False
-        self.held_timer: asyncio.TimerHandle | None = None
-        self.made_calls_before = 0
-        self.started = self.has_slot = self.awaits_slot = self.is_over = self.frame_over = False
 
     @property
     def is_dead(self) -> bool:
@@ -126,8 +112,17 @@ def _start_task(body: LiveBody, driver: Coroutine[Any, Any, None]) -> None:
         body.task = asyncio.Task(
             driver, loop=loop, name=body.id, context=body.variables, eager_start=True
         )
-    else:
+        return
+    # Before 3.12 a task's first step goes through call_soon: it is caught there and made at
+    # once, from this loop callback, as later versions do.
+    steps: list[Callable[[], None]] = []
+    catching: Any = loop
+    catching.call_soon = lambda step, *_, **__: steps.append(step)
+    try:
         body.task = asyncio.Task(driver, loop=loop, name=body.id, context=body.variables)
+    finally:
+        del catching.call_soon
+    body.variables.run(steps[0])
 
 
 async def _drive_coroutine(body: LiveBody) -> None:
@@ -241,9 +236,13 @@ def _yielded(body: LiveBody, yielded: Any) -> tuple[Wait | None, Any, BaseExcept
         if not direct:
             return None, DurablePromise(call), None
     else:
-        return None, None, TypeError(
-            f"{body.id!r} yielded {type(yielded).__name__}: a durable generator yields ctx calls "
-            "(ctx.run, ctx.rpc, ctx.sleep, ...) and the promises they give"
+        return (
+            None,
+            None,
+            TypeError(
+                f"{body.id!r} yielded {type(yielded).__name__}: a durable generator yields ctx calls "
+                "(ctx.run, ctx.rpc, ctx.sleep, ...) and the promises they give"
+            ),
         )
     if call.state is CallState.GIVEN:
         return (None, None, call.value) if call.failed else (None, call.value, None)

@@ -12,7 +12,6 @@ import typing
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from ..protocol.values import PLAIN_SHAPE, Shape, shape_of_value
 
@@ -38,7 +37,17 @@ class Callee:
         result: How to rebuild its result.
     """
 
-    __slots__ = ("_by_name", "_rest", "_shapes", "func", "kind", "name", "result", "takes_plain", "version")
+    __slots__ = (
+        "_by_name",
+        "_rest",
+        "_shapes",
+        "func",
+        "kind",
+        "name",
+        "result",
+        "takes_plain",
+        "version",
+    )
 
     def __init__(
         self,
@@ -47,6 +56,8 @@ class Callee:
         version: int = 1,
         kind: FunctionKind | None = None,
     ) -> None:
+        if not callable(func):
+            raise TypeError(f"expected a function, got {type(func).__name__}: {func!r}")
         self.func = func
         self.kind = kind or _kind_of(func)
         self.name = name or _name_of(func)
@@ -113,29 +124,6 @@ class Remote(Callee):
 
 def _elsewhere(_: Any) -> Any:
     return None
-
-
-_CALLEES: WeakKeyDictionary[Callable[..., Any], Callee] = WeakKeyDictionary()
-
-
-def callee_of(func: Callable[..., Any]) -> Callee:
-    """The callee of an unregistered function, looked at once.
-
-    Raises:
-        TypeError: It is not callable.
-    """
-    try:
-        return _CALLEES[func]
-    except (KeyError, TypeError):
-        pass
-    if not callable(func):
-        raise TypeError(f"expected a function, got {type(func).__name__}: {func!r}")
-    callee = Callee(func)
-    try:
-        _CALLEES[func] = callee
-    except TypeError:  # a callable that takes no weak reference is looked at each time
-        pass
-    return callee
 
 
 def _unwrapped(func: Callable[..., Any]) -> Callable[..., Any]:

@@ -163,7 +163,7 @@ class Scheduler:
         call = body.call
         callee = call.callee
         assert callee is not None  # every driven call has a function
-        if call.data is None:
+        if call.data is None or call.takes_live:
             return call.args, call.kwargs
         data = decode(call.data)
         args, kwargs = (data["args"], data["kwargs"]) if isinstance(data, dict) else (data, {})
@@ -218,10 +218,17 @@ class Scheduler:
             else:
                 self.executions.held(body)
             return
-        if self._slots is None:
-            self._give_now(body)
-        else:
+        if self._slots is not None:
             self._slots.run(self._give_now, body)
+            return
+        only = body.take_only()
+        if only is None:
+            self._give_now(body)
+        elif only.kind is CallKind.TIMEOUT:
+            self._expire(body, only)
+        elif only.waits:
+            for wait in tuple(only.waits):
+                self.wake(body, wait, None)
 
     def _give_now(self, body: LiveBody) -> None:
         for owner in body.kept_owners():
@@ -322,7 +329,9 @@ class Scheduler:
         if body.unawaited_failures:
             for failed in body.unawaited_failures.values():
                 logger.warning(
-                    "%r failed and nobody awaited it: %r", failed.id, failed.value,
+                    "%r failed and nobody awaited it: %r",
+                    failed.id,
+                    failed.value,
                     extra={"id": failed.id},
                 )
         body.execution.end(body)
@@ -366,7 +375,11 @@ class Scheduler:
             delay_s = 0.0
         logger.warning(
             "%r failed in attempt %d, next attempt in %.3g s: %r",
-            call.id, body.attempt, delay_s, error, extra={"id": call.id},
+            call.id,
+            body.attempt,
+            delay_s,
+            error,
+            extra={"id": call.id},
         )
         self.loop.call_later(delay_s, self._again, body)
         return True
@@ -524,7 +537,9 @@ def _is_part_of(body: LiveBody, task: asyncio.Task[Any], part: Any) -> bool:
 def _raised_at_call(error: BaseException) -> bool:
     """Whether the error comes from the call itself: wrong arguments, not the function's body."""
     trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith(__package__):
+    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith(
+        __package__
+    ):
         trace = trace.tb_next
     return trace is None
 
@@ -532,6 +547,8 @@ def _raised_at_call(error: BaseException) -> bool:
 def _user_frames(error: BaseException) -> Any:
     """The traceback from the first frame that is not ours."""
     trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith(__package__):
+    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith(
+        __package__
+    ):
         trace = trace.tb_next
     return trace

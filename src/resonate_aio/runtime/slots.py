@@ -24,7 +24,9 @@ class Slots:
 
     __slots__ = ("_free", "_queue", "_soon")
 
-    def __init__(self, limit: int, soon: Callable[[Callable[[LiveBody], None], LiveBody], None]) -> None:
+    def __init__(
+        self, limit: int, soon: Callable[[Callable[[LiveBody], None], LiveBody], None]
+    ) -> None:
         self._free = limit
         self._queue: deque[tuple[Callable[[LiveBody], None], LiveBody]] = deque()
         self._soon = soon
