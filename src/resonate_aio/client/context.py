@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
 
 from ..errors import ContextMisuseError
 from ..execution.body import Branch
-from ..execution.call import CallKind
+from ..execution.call import DETACHED, RUN, TIMEOUT, CallKind
 from ..runtime.awaitables import DurableCall, DurablePromise, TimeLimit, misuse
 from ..runtime.functions import Callee, FunctionKind, Remote
 from ..runtime.options import NO_OPTIONS, CallOptions, change, seconds
@@ -113,7 +113,7 @@ class Context:
             ResonateCanceledError; NonDeterminismError; ValueCodecError.
         """
         return DurableCall(
-            CallKind.RUN,
+            RUN,
             self._branch(),
             self._callee(func),
             args,
@@ -145,7 +145,7 @@ class Context:
     def begin_run(self, func: Any, *args: Any, **kwargs: Any) -> DurableCall[Any]:
         """Begin a function in this process; awaiting gives its Promise without waiting."""
         return DurableCall(
-            CallKind.RUN,
+            RUN,
             self._branch(),
             self._callee(func),
             args,
@@ -224,7 +224,7 @@ class Context:
 
         Its deadline is its own. Awaiting gives its Promise without waiting.
         """
-        return self._remote(CallKind.DETACHED, func, args, kwargs, direct=False)
+        return self._remote(DETACHED, func, args, kwargs, direct=False)
 
     # -- promises and time -------------------------------------------------------------
 
@@ -283,9 +283,7 @@ class Context:
             delay: Seconds or a timedelta, counted from the first run's entry.
         """
         delay_s = seconds(delay, "timeout")
-        call: DurableCall[None] = DurableCall(
-            CallKind.TIMEOUT, self._branch(), None, (), {}, True
-        )
+        call: DurableCall[None] = DurableCall(TIMEOUT, self._branch(), None, (), {}, True)
         call.delay_s = delay_s
         return TimeLimit(call)
 
@@ -318,14 +316,10 @@ class Context:
         self, kind: CallKind, func: Any, args: Any, kwargs: Any, *, direct: bool
     ) -> DurableCall[Any]:
         callee = Remote(func) if isinstance(func, str) else self._callee(func)
-        return DurableCall(
-            kind, self._branch(), callee, args, kwargs, direct, sys._getframe(2)
-        )
+        return DurableCall(kind, self._branch(), callee, args, kwargs, direct, sys._getframe(2))
 
     def _inline(self, callee: Callee, args: tuple[Any, ...]) -> DurableCall[Any]:
-        return DurableCall(
-            CallKind.RUN, self._branch(), callee, args, {}, True, sys._getframe(2)
-        )
+        return DurableCall(RUN, self._branch(), callee, args, {}, True, sys._getframe(2))
 
 
 class Info:

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InternalError, NonDeterminismError
 from ..protocol.records import Promise
-from .call import Call, CallKind, CallState, Wait
+from .call import ASKED, CALLED, DETACHED, ENDED, GIVEN, RUN, TIMEOUT, Call, Wait
 from .ids import segment
 from .log import INTERRUPTION, LOG_HEADER, Batch, Recorded, log_header
 
 if TYPE_CHECKING:
     from .execution import Execution
 
-_UNAWAITED = (CallKind.DETACHED, CallKind.TIMEOUT)
+_UNAWAITED = (DETACHED, TIMEOUT)
 
 
 class Interruption(Enum):
@@ -122,7 +122,7 @@ class Body(Branch):
         call.suffix = f"{branch.prefix}{branch.count}"
         call.id = call.promise_id = f"{self.id}.{call.suffix}"
         call.position = self.position
-        call.state = CallState.CALLED
+        call.state = CALLED
         self.activity += 1
         if self._positions:
             self._made_again(call)
@@ -141,9 +141,9 @@ class Body(Branch):
 
     def asked(self, call: Call) -> None:
         """The call starts: its body now waits for it to end, unless its kind says otherwise."""
-        if call.state is not CallState.CALLED:
+        if call.state is not CALLED:
             raise InternalError(f"call {call.id!r} was asked in state {call.state}")
-        call.state = CallState.ASKED
+        call.state = ASKED
         if call.kind not in _UNAWAITED:
             self.open_calls += 1
 
@@ -175,7 +175,7 @@ class Body(Branch):
         """The call's outcome is durable: it waits for its turn (unless it was cut)."""
         if call.is_ended:
             raise InternalError(f"the outcome of {call.id!r} arrived twice")
-        call.state = CallState.ENDED
+        call.state = ENDED
         self.closed(call)
         if call.failed and not call.waited and not call.cut:
             if self.unawaited_failures is None:
@@ -242,7 +242,7 @@ class Body(Branch):
             return None
         self._gain.append((name,))
         self.position += 1
-        given.state = CallState.GIVEN
+        given.state = GIVEN
         return given
 
     def next_batch(self) -> list[Call | Wait] | None:
@@ -266,7 +266,7 @@ class Body(Branch):
         self.position += 1
         for given in batch:
             if isinstance(given, Call):
-                given.state = CallState.GIVEN
+                given.state = GIVEN
             elif self._logged_interruptions:
                 self._logged_interruptions.discard(given.member)
         return batch
@@ -290,7 +290,7 @@ class Body(Branch):
             return Interruption.KEPT
         call = wait.call
         if wait.direct and not call.is_ended and not call.cut:
-            if call.kind is CallKind.RUN:
+            if call.kind is RUN:
                 return Interruption.CANCEL_CHILD
             self.closed(call)
         self._queue_interruption(wait)

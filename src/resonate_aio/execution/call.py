@@ -7,7 +7,7 @@ event loop needs (a call is also the awaitable its body holds, see runtime/await
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ..protocol.records import Promise
 from .log import INTERRUPTION
@@ -35,6 +35,16 @@ class CallState(StrEnum):
     ASKED = "asked"  # started: it runs here, runs elsewhere, or waits for its deadline
     ENDED = "ended"  # its outcome is durable and arrived at the body
     GIVEN = "given"  # the body was given the outcome, awaited or not
+
+
+# Bound once: looking a member up on an enum class costs more than most steps that need it.
+RUN: Final = CallKind.RUN
+DETACHED: Final = CallKind.DETACHED
+TIMEOUT: Final = CallKind.TIMEOUT
+CALLED: Final = CallState.CALLED
+ASKED: Final = CallState.ASKED
+ENDED: Final = CallState.ENDED
+GIVEN: Final = CallState.GIVEN
 
 
 class Call:
@@ -82,7 +92,7 @@ class Call:
     @property
     def is_ended(self) -> bool:
         """Whether the outcome is durable (given to the body or not)."""
-        return self.state is CallState.ENDED or self.state is CallState.GIVEN
+        return self.state is ENDED or self.state is GIVEN
 
 
 class Wait:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from enum import Enum, auto
+from typing import Final
 
 from ..protocol.records import Promise, PromiseState, is_pending
 from .body import Body
-from .call import Call, CallKind
+from .call import RUN, Call
 from .fingerprint import check
 from .ids import body_of
 from .log import CUT_HEADER, EXPLICIT_HEADER, VOLATILE_HEADER
@@ -36,6 +37,12 @@ class Life(Enum):
     CANCELED = auto()  # its promise was settled from outside (S13)
 
 
+ALIVE: Final = Life.ALIVE
+CREATE: Final = Decision.CREATE
+DRIVE: Final = Decision.DRIVE
+WATCH: Final = Decision.WATCH
+
+
 class Execution:
     """The durable state of one held task, as this process knows it.
 
@@ -52,7 +59,7 @@ class Execution:
         self.id = id
         self.version = version
         self.root = root
-        self.life = Life.ALIVE
+        self.life = ALIVE
         self.bodies: dict[str, Body] = {}
         self.error: BaseException | None = None
         self._records: dict[str, Promise] = {}
@@ -96,16 +103,16 @@ class Execution:
             NonDeterminismError: Another kind, function, version or arguments are recorded.
         """
         if not self._records:
-            return Decision.CREATE
+            return CREATE
         record = self._records.pop(call.id, None)
         if record is None:
-            return Decision.CREATE
+            return CREATE
         return self.adopt(call, record, where)
 
     def recall_explicit(self, call: Call) -> Decision:
         """The same for the promise of an explicit id, after its log record was dealt with."""
         record = self._records.pop(call.promise_id, None)
-        return Decision.CREATE if record is None else self.by_state(call, record)
+        return CREATE if record is None else self.by_state(call, record)
 
     def adopt(self, call: Call, record: Promise, where: Callable[[], str]) -> Decision:
         """The store holds this record under the call's id: check it and go by its state."""
@@ -121,7 +128,7 @@ class Execution:
         call.record = record
         call.timeout_at_ms = record.timeout_at_ms
         if is_pending(record):
-            return Decision.DRIVE if call.kind is CallKind.RUN else Decision.WATCH
+            return DRIVE if call.kind is RUN else WATCH
         if is_cut(record):
             call.cut = True
             return Decision.NOTHING

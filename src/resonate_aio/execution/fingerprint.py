@@ -6,6 +6,7 @@ It is written into the headers of the create and compared when the same id is as
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from hashlib import blake2b
 
@@ -15,14 +16,28 @@ from ..protocol.values import canonical, shown
 from .log import FINGERPRINT_HEADER
 
 _DIGEST_BYTES = 8
+_SHORT_CHARACTERS = 16
+_TAIL = re.compile(r"(.*?)\|(\d+)\|(.*)", re.DOTALL)
 
 
-def fingerprint(kind: str, name: str, version: int, data: str | None) -> str:
-    """The fingerprint of a call: `kind|name|version|digest of the arguments`."""
+def fingerprint(prefix: str, data: str | None) -> str:
+    """The fingerprint of a call: `kind|name|version|digest of the arguments`.
+
+    Args:
+        prefix: What `fingerprint_prefix` gave for its function.
+        data: Its encoded arguments; short ones are their own digest.
+    """
     if data is None:
-        return f"{kind}|{name}|{version}|"
-    raw = data.encode() if "{" not in data else canonical(data)
-    return f"{kind}|{name}|{version}|{blake2b(raw, digest_size=_DIGEST_BYTES).hexdigest()}"
+        return prefix
+    if len(data) <= _SHORT_CHARACTERS and "{" not in data:
+        return prefix + data
+    raw = canonical(data)
+    return prefix + blake2b(raw, digest_size=_DIGEST_BYTES).hexdigest()
+
+
+def fingerprint_prefix(kind: str, name: str, version: int) -> str:
+    """The part of a fingerprint that all calls of one kind, function and version share."""
+    return f"{kind}|{name}|{version}|"
 
 
 def check(
@@ -62,8 +77,11 @@ def check(
 
 def _parts(text: str) -> tuple[str, str, str, str]:
     kind, _, rest = text.partition("|")
-    rest, _, digest = rest.rpartition("|")
-    name, _, version = rest.rpartition("|")
+    name, version, digest = "", "", rest
+    # A name may hold a bar; version and digest follow the last bar before a number.
+    match = _TAIL.match(rest)
+    if match is not None:
+        name, version, digest = match.groups()
     return kind, name, version, digest
 
 

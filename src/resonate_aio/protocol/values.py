@@ -60,6 +60,14 @@ def is_plain(value: Any) -> bool:
     return type(value) in _PLAIN
 
 
+def are_plain(values: tuple[Any, ...]) -> bool:
+    """Whether every value is plain."""
+    for value in values:
+        if type(value) not in _PLAIN:
+            return False
+    return True
+
+
 def canonical(text: str) -> bytes:
     """The JSON text with its keys sorted: what a fingerprint is taken over (S43)."""
     if "{" not in text:

@@ -12,9 +12,9 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InternalError, NonDeterminismError
-from ..execution.call import CallKind, CallState
-from ..execution.execution import Decision, Execution, Life
-from ..execution.fingerprint import fingerprint
+from ..execution.call import ASKED, CALLED, DETACHED, RUN, TIMEOUT, CallKind
+from ..execution.execution import ALIVE, CREATE, DRIVE, WATCH, Decision, Execution
+from ..execution.fingerprint import fingerprint, fingerprint_prefix
 from ..execution.log import (
     EXPLICIT_HEADER,
     FINGERPRINT_HEADER,
@@ -22,9 +22,10 @@ from ..execution.log import (
     VOLATILE_HEADER,
 )
 from ..protocol.records import EMPTY, Promise, PromiseState, Value, is_pending
-from ..protocol.values import encode, is_plain
+from ..protocol.values import are_plain, encode
 from ..stores.base import LOST, Refusal
-from .functions import FunctionKind
+from .functions import INLINE, invocation
+from .options import NO_OPTIONS
 from .outcomes import CUT
 
 if TYPE_CHECKING:
@@ -53,14 +54,14 @@ class Asking:
             NonDeterminismError: Something else is recorded under the call's id.
         """
         body = call.home
-        if call.state is not CallState.CALLED:
+        if call.state is not CALLED:
             return
         execution = body.execution
         self._describe(call)
         body.asked(call)
         try:
             decision = execution.recall(call, _where)
-            if decision is Decision.CREATE:
+            if decision is CREATE:
                 decision = self._create(call, execution)
             elif decision is Decision.LOGGED:
                 decision = self._settle_log(call, execution)
@@ -72,34 +73,32 @@ class Asking:
 
     def _describe(self, call: DurableCall[Any]) -> None:
         """Encode the arguments and take the fingerprint."""
-        options = call.options_
-        kind = call.kind
         callee = call.callee
-        name, version = "", 1
-        if callee is not None:
-            name, version = callee.name, options.version or callee.version
-            if kind is CallKind.RUN:
-                if call.kwargs:
-                    call.data = encode({"args": call.args, "kwargs": call.kwargs})
-                elif callee.kind is not FunctionKind.INLINE or call.args:
-                    call.data = encode(call.args)
-                    call.takes_live = callee.takes_plain and all(map(is_plain, call.args))
-                call.variables = copy_context()
-            else:
-                call.data = encode(
-                    {
-                        "func": name,
-                        "args": call.args,
-                        "kwargs": call.kwargs,
-                        "version": options.version or 0,
-                    }
-                )
-        elif call.args:
-            call.data = encode(call.args[0])
-        call.arguments_count = options.check_arguments and self._scheduler.settings.check_arguments
-        if options.id is not None:
-            call.promise_id = options.id
-        call.fingerprint = fingerprint(kind, name, version, call.data)
+        options = call.options_
+        if call.kind is RUN and callee is not None:
+            args = call.args
+            if call.kwargs:
+                call.data = encode({"args": args, "kwargs": call.kwargs})
+            elif args or callee.kind is not INLINE:
+                call.data = encode(args)
+                call.takes_live = callee.takes_plain and are_plain(args)
+            call.variables = copy_context()
+            call.fingerprint = fingerprint(callee.run_prefix, call.data)
+        elif callee is not None:
+            version = options.version or callee.version
+            call.data = invocation(callee.name, call.args, call.kwargs, version)
+            prefix = fingerprint_prefix(call.kind, callee.name, version)
+            call.fingerprint = fingerprint(prefix, call.data)
+        else:
+            if call.args:
+                call.data = encode(call.args[0])
+            call.fingerprint = fingerprint(fingerprint_prefix(call.kind, "", 1), call.data)
+        if options is not NO_OPTIONS:
+            call.arguments_count = options.check_arguments
+            if options.id is not None:
+                call.promise_id = options.id
+        if not self._scheduler.settings.check_arguments:
+            call.arguments_count = False
 
     def _create(self, call: DurableCall[Any], execution: Execution) -> Decision | None:
         body = call.home
@@ -132,7 +131,7 @@ class Asking:
         awaited = (
             not self._store.in_process
             or call.promise_id != call.id
-            or (call.kind is CallKind.RUN and promise.timeout_at_ms < call.home.call.timeout_at_ms)
+            or (call.kind is RUN and promise.timeout_at_ms < call.home.call.timeout_at_ms)
         )
         standing = self._store.fence_create(
             execution.id, execution.version, promise, self._created if awaited else None, call
@@ -140,7 +139,7 @@ class Asking:
         if awaited and not self._store.durable_at_once and standing is not LOST:
             return None
         if standing is promise:
-            return Decision.DRIVE if call.kind is CallKind.RUN else Decision.WATCH
+            return DRIVE if call.kind is RUN else WATCH
         if standing is None:
             return None
         if isinstance(standing, Refusal):
@@ -159,7 +158,7 @@ class Asking:
     def _created(self, call: DurableCall[Any], standing: Promise | Refusal) -> None:
         """The store acknowledged a create somebody waits for."""
         execution = call.home.execution
-        if execution.life is not Life.ALIVE:
+        if execution.life is not ALIVE:
             return
         if isinstance(standing, Refusal):
             self._scheduler.executions.lost(execution, call)
@@ -207,13 +206,13 @@ class Asking:
                 call,
             )
         if call.promise_id == call.id:
-            return Decision.DRIVE
+            return DRIVE
         return self._create_explicit(call, execution)
 
     def _create_explicit(self, call: DurableCall[Any], execution: Execution) -> Decision | None:
         """The promise under the id the user chose, after its log record (S4, S62)."""
         decision = execution.recall_explicit(call)
-        if decision is not Decision.CREATE:
+        if decision is not CREATE:
             return decision
         now_ms = self._scheduler.clock.now_ms()
         call.timeout_at_ms = self._deadline(call, now_ms)
@@ -230,10 +229,10 @@ class Asking:
 
     def _act(self, call: DurableCall[Any], decision: Decision) -> None:
         scheduler = self._scheduler
-        if decision is Decision.DRIVE:
+        if decision is DRIVE:
             scheduler.soon(scheduler.drive, call)
-        elif decision is Decision.WATCH:
-            if call.kind is not CallKind.DETACHED:
+        elif decision is WATCH:
+            if call.kind is not DETACHED:
                 scheduler.executions.watch(call)
         elif decision is Decision.RECORDED:
             scheduler.soon(scheduler.settled, call, call.record)
@@ -267,7 +266,7 @@ class Asking:
 
     def end_time_limit(self, call: DurableCall[Any]) -> None:
         """`ctx.timeout` was left in time: its promise is settled, without waiting (S11a)."""
-        if call.state is not CallState.ASKED:
+        if call.state is not ASKED:
             return
         self._scheduler.executions.unwatch(call)
         execution = call.home.execution
@@ -287,7 +286,7 @@ class Asking:
     def _deadline(self, call: DurableCall[Any], now_ms: int) -> int:
         parent_ms = call.home.call.timeout_at_ms
         limit_s = call.delay_s if call.delay_s is not None else call.options_.timeout_s
-        if call.kind is CallKind.DETACHED:
+        if call.kind is DETACHED:
             default_s = self._scheduler.settings.default_timeout_s
             return now_ms + int((limit_s if limit_s is not None else default_s) * 1000)
         if limit_s is None:
@@ -297,9 +296,9 @@ class Asking:
     def _tags(self, call: DurableCall[Any]) -> dict[str, str]:
         kind = call.kind
         given = call.options_.tags
-        if kind is CallKind.RUN:
+        if kind is RUN:
             return given if given is not None else _NO_TAGS
-        if kind is CallKind.SLEEP or kind is CallKind.TIMEOUT:
+        if kind is CallKind.SLEEP or kind is TIMEOUT:
             return _TIMER_TAGS
         tags = dict(_EXTERNAL_TAGS) if kind is CallKind.PROMISE else {"resonate:scope": "global"}
         if given:

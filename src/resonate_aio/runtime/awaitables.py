@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ..errors import ContextMisuseError
 from ..execution.body import Branch
-from ..execution.call import Call, CallKind, CallState, Wait
+from ..execution.call import CALLED, DETACHED, GIVEN, RUN, Call, CallKind, CallState, Wait
 from ..protocol.records import Promise
 from .options import LOCAL_KEYS, NO_OPTIONS, REMOTE_KEYS, CallOptions, change
 from .stamps import current_branch
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 _OPTION_KEYS = {
-    CallKind.RUN: LOCAL_KEYS,
+    RUN: LOCAL_KEYS,
     CallKind.RPC: REMOTE_KEYS,
-    CallKind.DETACHED: REMOTE_KEYS,
+    DETACHED: REMOTE_KEYS,
 }
 
 
@@ -125,14 +125,14 @@ class DurableCall(Call, Coroutine[Any, Any, R], Generic[R]):
             TypeError: An unknown option or a value of the wrong type.
             ContextMisuseError: The call has started.
         """
-        if self.state not in (CallState.NEW, CallState.CALLED):
+        if self.state not in (CallState.NEW, CALLED):
             raise ContextMisuseError(f"call {self.id!r} has started: options come before")
         self.options_ = change(self.options_, options, _OPTION_KEYS.get(self.kind, LOCAL_KEYS))
         return self
 
     def start(self) -> None:
         """Ask for the call, if that was not done yet."""
-        if self.state is CallState.CALLED:
+        if self.state is CALLED:
             self.home.scheduler.asking.ask(self)
 
     def __await__(self) -> Generator[Any, Any, R]:
@@ -140,11 +140,11 @@ class DurableCall(Call, Coroutine[Any, Any, R], Generic[R]):
         if home.is_dead:
             yield from dying(home)
         self._check_caller()
-        if self.state is CallState.CALLED:
+        if self.state is CALLED:
             home.scheduler.asking.ask(self)
         if not self.direct:
             return DurablePromise(self)  # type: ignore[return-value]  # begin_*: R is the Promise
-        if self.state is not CallState.GIVEN:
+        if self.state is not GIVEN:
             wait = AsyncWait(self, home, direct=True)
             home.scheduler.wait_begun(wait)
             yield wait
@@ -186,7 +186,7 @@ class DurableCall(Call, Coroutine[Any, Any, R], Generic[R]):
         """Close the call as a coroutine."""
         if self._driver is not None:
             self._driver.close()
-        elif self.state is CallState.CALLED:
+        elif self.state is CALLED:
             self._site = None
 
     @property
@@ -199,7 +199,7 @@ class DurableCall(Call, Coroutine[Any, Any, R], Generic[R]):
 
     def __del__(self) -> None:
         site = self._site
-        if site is not None and self.state is CallState.CALLED and not sys.is_finalizing():
+        if site is not None and self.state is CALLED and not sys.is_finalizing():
             home = self.home
             if not home.is_dead and not home.is_over:
                 warnings.warn_explicit(
@@ -217,7 +217,7 @@ class RootCall(Call):
     settled_text: str | None = None
 
     def __init__(self, callee: Callee, record: Promise, options: CallOptions) -> None:
-        super().__init__(CallKind.RUN, direct=True)
+        super().__init__(RUN, direct=True)
         self.id = self.promise_id = record.id
         self.timeout_at_ms = record.timeout_at_ms
         self.callee: Callee | None = callee
@@ -245,7 +245,7 @@ class DurablePromise(Generic[R]):
 
     def done(self) -> bool:
         """Whether the body was given the outcome (the same answer on a replay, S7)."""
-        return self._call.state is CallState.GIVEN
+        return self._call.state is GIVEN
 
     def result(self) -> DurablePromise[R]:
         """The promise itself: `await promise.result()` reads like `await promise` (1.12 b)."""
@@ -262,7 +262,7 @@ class DurablePromise(Generic[R]):
         if home.is_dead:
             yield from dying(home)
         call._check_caller()
-        if call.state is not CallState.GIVEN:
+        if call.state is not GIVEN:
             wait = AsyncWait(call, home, direct=False)
             home.scheduler.wait_begun(wait)
             yield wait

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import anyio.to_thread
 
 from ..execution.body import Body
-from ..execution.call import CallState, Wait
-from ..execution.execution import Life
+from ..execution.call import GIVEN, Wait
+from ..execution.execution import ALIVE
 from .awaitables import DurableCall, DurablePromise, RootCall
-from .functions import FunctionKind
+from .functions import COROUTINE, GENERATOR, PLAIN
 from .stamps import current_branch
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class LiveBody(Body):
         task: The asyncio task that drives it, for coroutines and threads.
         branch_tasks: Other asyncio tasks it created, held strongly (S30).
         abandoned: It passed its deadline: it is ended, and what it does is dropped.
+        is_dead: Its frames may not record any more, whatever they do.
         attempt: Counts from 1 for this holder (S40).
         outcome: What its function returned or raised, while calls it asked still run.
     """
@@ -54,6 +55,7 @@ class LiveBody(Body):
     dying_calls: int = 0
     made_calls_before: int = 0
     abandoned: bool = False
+    is_dead: bool = False
     started: bool = False
     has_slot: bool = False
     awaits_slot: bool = False
@@ -77,11 +79,6 @@ class LiveBody(Body):
         self.owner = owner
 
     @property
-    def is_dead(self) -> bool:
-        """Whether its frames may not record any more, whatever they do."""
-        return self.abandoned or self.execution.life is not Life.ALIVE
-
-    @property
     def made_calls(self) -> bool:
         """Whether this attempt made a ctx call: it is then no leaf (S40)."""
         return self.activity > self.made_calls_before
@@ -96,11 +93,11 @@ def start(body: LiveBody) -> None:
     callee = body.call.callee
     assert callee is not None  # every driven call has a function
     kind = callee.kind
-    if kind is FunctionKind.COROUTINE:
+    if kind is COROUTINE:
         _start_task(body, _drive_coroutine(body))
-    elif kind is FunctionKind.GENERATOR:
+    elif kind is GENERATOR:
         _start_generator(body)
-    elif kind is FunctionKind.PLAIN:
+    elif kind is PLAIN:
         _start_task(body, _drive_thread(body))
     else:
         _run_inline(body)
@@ -244,6 +241,6 @@ def _yielded(body: LiveBody, yielded: Any) -> tuple[Wait | None, Any, BaseExcept
                 "(ctx.run, ctx.rpc, ctx.sleep, ...) and the promises they give"
             ),
         )
-    if call.state is CallState.GIVEN:
+    if call.state is GIVEN:
         return (None, None, call.value) if call.failed else (None, call.value, None)
     return Wait(call, direct=direct), None, None

@@ -11,9 +11,11 @@ import inspect
 import typing
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import Any
+from typing import Any, Final
 
-from ..protocol.values import PLAIN_SHAPE, Shape, shape_of_value
+from ..execution.call import RUN
+from ..execution.fingerprint import fingerprint_prefix
+from ..protocol.values import PLAIN_SHAPE, Shape, encode, shape_of_value
 
 _WRAPPED_DEPTH = 20
 
@@ -27,6 +29,17 @@ class FunctionKind(Enum):
     INLINE = auto()  # ours, instant: runs on the loop
 
 
+COROUTINE: Final = FunctionKind.COROUTINE
+GENERATOR: Final = FunctionKind.GENERATOR
+PLAIN: Final = FunctionKind.PLAIN
+INLINE: Final = FunctionKind.INLINE
+
+
+def invocation(name: str, args: Any, kwargs: Any, version: int) -> str:
+    """What a root or rpc promise carries: the function's name, version and arguments."""
+    return encode({"func": name, "args": args, "kwargs": kwargs, "version": version})
+
+
 class Callee:
     """A function as the runtime calls it.
 
@@ -38,6 +51,7 @@ class Callee:
     """
 
     __slots__ = (
+        "run_prefix",
         "_by_name",
         "_rest",
         "_shapes",
@@ -62,6 +76,7 @@ class Callee:
         self.kind = kind or _kind_of(func)
         self.name = name or _name_of(func)
         self.version = version
+        self.run_prefix = fingerprint_prefix(RUN, self.name, version)
         hints = {} if kind is FunctionKind.INLINE else _hints(func)
         self._shapes: list[Shape] = []
         self._by_name: dict[str, Shape] = {}

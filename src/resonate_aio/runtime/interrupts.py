@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ResonateCanceledError
 from ..execution.body import Interruption
 from ..execution.call import Wait
-from ..execution.execution import Execution, Life
+from ..execution.execution import ALIVE, Execution, Life
 from .awaitables import AsyncWait, DurableCall
-from .functions import FunctionKind
+from .functions import PLAIN
 from .stamps import current_branch
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Interrupts:
         call = wait.call
         assert isinstance(call, DurableCall)
         body = call.home
-        if body.execution.life is not Life.ALIVE:
+        if body.execution.life is not ALIVE:
             return
         if call.is_ended or call.cut:
             # It ended before the cancel came: the wait is interrupted, its result an input.
@@ -80,7 +80,7 @@ class Interrupts:
             return
         callee = call.callee
         assert callee is not None
-        if not child.started or child.frame_over or callee.kind is FunctionKind.PLAIN:
+        if not child.started or child.frame_over or callee.kind is PLAIN:
             if child.outcome is None:
                 self._cut_now(child)
             return
@@ -106,7 +106,7 @@ class Interrupts:
 
     def _cut_now(self, child: LiveBody) -> None:
         """End a call whose function cannot be asked to end: a thread, or one not running."""
-        child.is_over = child.abandoned = True
+        child.is_over = child.is_dead = child.abandoned = True
         child.execution.end(child)
         if child.task is not None and child.started:
             child.task.cancel()
@@ -131,10 +131,11 @@ class Interrupts:
 
     def drop(self, execution: Execution, life: Life = Life.DROPPED) -> None:
         """From now on no frame of the execution records anything; each is cancelled once."""
-        if execution.life is not Life.ALIVE:
+        if execution.life is not ALIVE:
             return
         execution.life = life
         for body in list(execution.bodies.values()):
+            body.is_dead = True  # type: ignore[attr-defined]  # our bodies are live ones
             self._scheduler.soon(self._cancel_frames, body)
         self._scheduler.executions.dropped(execution)
 
@@ -161,7 +162,7 @@ class Interrupts:
 
     def abandon(self, child: LiveBody) -> None:
         """End a local call's frames whatever they do; what they return is dropped (S14)."""
-        child.is_over = child.abandoned = True
+        child.is_over = child.is_dead = child.abandoned = True
         child.execution.end(child)
         for call in _running_below(child):
             self.abandon(call)

@@ -22,8 +22,8 @@ from ..clock import Clock
 from ..errors import NonDeterminismError, ResonateStoreError
 from ..execution.attempts import retry_delay_s
 from ..execution.body import Branch
-from ..execution.call import Call, CallKind, CallState, Wait
-from ..execution.execution import Execution, Life, is_cut
+from ..execution.call import ASKED, DETACHED, ENDED, TIMEOUT, Call, CallKind, Wait
+from ..execution.execution import ALIVE, is_cut
 from ..protocol.records import EMPTY, Promise, PromiseState
 from ..protocol.requests import PromiseGet
 from ..protocol.values import PLAIN_SHAPE, decode
@@ -32,7 +32,7 @@ from ..stores.base import Refusal, Store
 from .asking import Asking
 from .awaitables import AsyncWait, DurableCall
 from .bodies import LiveBody, start, step_generator
-from .functions import FunctionKind
+from .functions import COROUTINE, GENERATOR
 from .interrupts import Interrupts
 from .outcomes import outcome_of, settlement
 from .quiet import QuietWatch
@@ -133,7 +133,7 @@ class Scheduler:
         """Start a local call's function (its promise is created or may be)."""
         parent = call.home
         execution = parent.execution
-        if execution.life is not Life.ALIVE or call.state is not CallState.ASKED:
+        if execution.life is not ALIVE or call.state is not ASKED:
             return
         if call.child is not None or call.cancelled_by is not None:
             return
@@ -185,7 +185,7 @@ class Scheduler:
         self._wait_follows(body, wait, body)
 
     def _wait_follows(self, body: LiveBody, wait: Wait, owner: Any) -> None:
-        if wait.call.kind is CallKind.DETACHED:
+        if wait.call.kind is DETACHED:
             self.executions.watch(wait.call)
         if self._slots is not None:
             self._slots.give_back(body)
@@ -224,7 +224,7 @@ class Scheduler:
         only = body.take_only()
         if only is None:
             self._give_now(body)
-        elif only.kind is CallKind.TIMEOUT:
+        elif only.kind is TIMEOUT:
             self._expire(body, only)
         elif only.waits:
             for wait in tuple(only.waits):
@@ -243,7 +243,7 @@ class Scheduler:
         for given in batch:
             if isinstance(given, Wait):
                 self.wake(body, given, asyncio.CancelledError())
-            elif given.kind is CallKind.TIMEOUT:
+            elif given.kind is TIMEOUT:
                 self._expire(body, given)
             elif given.waits:
                 for wait in list(given.waits):
@@ -287,13 +287,13 @@ class Scheduler:
         if body.is_over:
             return
         error = outcome[1]
-        if body.execution.life is Life.ALIVE and isinstance(error, asyncio.CancelledError):
+        if body.execution.life is ALIVE and isinstance(error, asyncio.CancelledError):
             # Nobody of ours cancelled it: the application is shutting down (S10).
             if body.call.cancelled_by is None and body.task is not None and body.task.cancelling():
                 self.interrupts.drop(body.execution)
         if isinstance(error, KeyboardInterrupt):
             self.interrupts.drop(body.execution)
-        if body.execution.life is not Life.ALIVE:
+        if body.execution.life is not ALIVE:
             self.forget(body)
             return
         body.outcome = outcome
@@ -354,8 +354,8 @@ class Scheduler:
         callee = call.callee
         assert callee is not None
         if policy is None:
-            leaf = callee.kind is not FunctionKind.GENERATOR and not body.made_calls
-            top_level = call.body is None and callee.kind is FunctionKind.COROUTINE
+            leaf = callee.kind is not GENERATOR and not body.made_calls
+            top_level = call.body is None and callee.kind is COROUTINE
             policy = _LEAF_POLICY if leaf and not top_level else _NEVER
         elif not hasattr(policy, "next"):
             policy = policy(callee.func)
@@ -385,7 +385,7 @@ class Scheduler:
         return True
 
     def _again(self, body: LiveBody) -> None:
-        if body.execution.life is Life.ALIVE and not body.is_over:
+        if body.execution.life is ALIVE and not body.is_over:
             if self._slots is None:
                 self.soon(_with_one, start, body)
             else:
@@ -402,7 +402,7 @@ class Scheduler:
             self.executions.fulfilled(call, record)
             return
         body = call.home
-        if body.execution.life is not Life.ALIVE or call.is_ended:
+        if body.execution.life is not ALIVE or call.is_ended:
             return
         call.record = record
         if is_cut(record):
@@ -429,12 +429,12 @@ class Scheduler:
         call.value, call.failed = outcome_of(record, shape)
         if call.failed and isinstance(original, BaseException) and original.__traceback__:
             call.value.__traceback__ = _user_frames(original)
-        elif call.kind in (CallKind.SLEEP, CallKind.TIMEOUT) and not call.failed:
+        elif call.kind in (CallKind.SLEEP, TIMEOUT) and not call.failed:
             call.value = None
 
     def _cut(self, body: LiveBody, call: DurableCall[Any]) -> None:
         call.cut = True
-        call.state = CallState.ENDED
+        call.state = ENDED
         body.closed(call)
         call.child = None
         for wait in call.cancelled_by or ():
@@ -476,13 +476,13 @@ class Scheduler:
 
     def is_current(self, body: LiveBody) -> bool:
         """Whether the body may still be given something."""
-        return body.execution.life is Life.ALIVE and not body.is_over
+        return body.execution.life is ALIVE and not body.is_over
 
     # -- tasks a body creates ----------------------------------------------------------
 
     def _prepare_task(self, coro: Any) -> None:
         """A ctx call wrapped in a task counts as asked when the task is made (S22)."""
-        if isinstance(coro, DurableCall) and coro.home.execution.life is Life.ALIVE:
+        if isinstance(coro, DurableCall) and coro.home.execution.life is ALIVE:
             coro.start()
 
     def _adopt_task(self, task: asyncio.Task[Any], branch: Branch, coro: Any) -> None:
@@ -502,7 +502,7 @@ class Scheduler:
             if not body.branch_tasks:
                 body.branch_tasks = None
         body.live_tasks -= 1
-        if body.execution.life is not Life.ALIVE:
+        if body.execution.life is not ALIVE:
             self.executions.frame_gone(body.execution)
         elif body.has_input or body.frame_over or body.is_held:
             self.soon(self.consider, body)

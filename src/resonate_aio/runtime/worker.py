@@ -17,7 +17,7 @@ from typing import Any
 from ..clock import Clock
 from ..errors import ResonateError, ValueCodecError
 from ..execution.call import Call
-from ..execution.execution import Execution, Life
+from ..execution.execution import ALIVE, Execution, Life
 from ..protocol.records import Promise, Task, TaskState, is_pending
 from ..protocol.requests import (
     Execute,
@@ -275,11 +275,13 @@ class Worker:
         if execution is None:
             return
         execution.life = Life.DROPPED
+        if execution.body is not None:
+            execution.body.is_dead = True
         self._forget_watches(execution)
 
     def _settled_outside(self, execution: Held, promise: Promise) -> None:
         """The root's promise was settled, by us or by others (S13, S14)."""
-        if self._held.get(execution.id) is not execution or execution.life is not Life.ALIVE:
+        if self._held.get(execution.id) is not execution or execution.life is not ALIVE:
             return
         body = execution.body
         if body is not None and body.is_over:
@@ -292,7 +294,7 @@ class Worker:
         """The store says the lease is not ours any more: stop, record nothing (law 7)."""
         if execution is None:
             execution = self._held.get(call.id)
-        if execution is None or execution.life is not Life.ALIVE:
+        if execution is None or execution.life is not ALIVE:
             return
         logger.warning("the lease of %r was lost; its frames are dropped", execution.id)
         self.scheduler.interrupts.drop(execution)
@@ -310,7 +312,7 @@ class Worker:
 
     def stopped(self, execution: Execution, error: ResonateError) -> None:
         """The program cannot go on (law 5, S42): waiters here get the error, the promise stays."""
-        if execution.life is not Life.ALIVE:
+        if execution.life is not ALIVE:
             return
         execution.error = error
         logger.error("%r is stopped: %s", execution.id, error, extra={"id": execution.id})
@@ -371,7 +373,7 @@ class Worker:
         self.loop.call_later(wait_s, self._overdue, call)
 
     def _overdue(self, call: DurableCall[Any]) -> None:
-        if call.is_ended or call.cut or call.home.execution.life is not Life.ALIVE:
+        if call.is_ended or call.cut or call.home.execution.life is not ALIVE:
             return
         if self._clock.now_ms() < call.timeout_at_ms:
             self.at_deadline(call)
@@ -420,5 +422,5 @@ class Worker:
 
 
 def _begin(scheduler: Scheduler, body: LiveBody) -> None:
-    if body.execution.life is Life.ALIVE:
+    if body.execution.life is ALIVE:
         scheduler.begin(body)
