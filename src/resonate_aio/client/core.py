@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextvars import Context as ContextVars
+from functools import partial
 from typing import Any
 
 from ..clock import Clock
 from ..errors import ResonateShutdownError, ResonateStoreError
 from ..protocol.addresses import normalise_target
 from ..protocol.records import Promise, Value, is_pending
-from ..protocol.requests import PromiseCreate, PromiseGet, TaskCreate
-from ..protocol.values import PLAIN_SHAPE, encode
-from ..runtime.functions import Callee
+from ..protocol.requests import PromiseCreate, PromiseGet, Reply, Request, TaskCreate
+from ..protocol.values import PLAIN_SHAPE
+from ..runtime.functions import Callee, invocation
 from ..runtime.options import CallOptions
 from ..runtime.settings import Settings
 from ..runtime.worker import FOREVER_MS, Worker
@@ -63,6 +64,7 @@ class ClientCore:
         self._calls: set[asyncio.Task[None]] = set()
         self._handles: dict[str, list[Handle[Any]]] = {}
         self._incarnation = 0
+        self._own_target = f"poll://any@{group}/{pid}"
         registry.on_change(self._function_registered)
 
     # -- life --------------------------------------------------------------------------
@@ -181,40 +183,36 @@ class ClientCore:
         loop = asyncio.get_running_loop()
         handle: Handle[Any] = Handle(id, callee.result, loop)
         version = options.version or callee.version
-        data = encode({"func": callee.name, "args": args, "kwargs": kwargs, "version": version})
-        self._soon(self._begin(handle, callee, data, options, here=here), handle)
+        data = invocation(callee.name, args, kwargs, version)
+        begin = _Begin(self, handle, callee, options, data, here=here)
+        if self._worker is not None and self._moving is None and loop is self._loop:
+            begin.send()
+        else:
+            self._soon(self._start_and(begin), handle)
         return handle
 
-    async def _begin(
-        self, handle: Handle[Any], callee: Callee, data: str, options: CallOptions, *, here: bool
-    ) -> None:
-        if self._worker is None or self._moving is not None:
-            await self.ensure_started()
+    async def _start_and(self, begin: _Begin) -> None:
+        await self.ensure_started()
+        begin.send()
+
+    @property
+    def worker(self) -> Worker | None:
+        """The running worker, if the client is started."""
+        return self._worker
+
+    def create_request(
+        self, id: str, data: str, options: CallOptions, *, here: bool
+    ) -> PromiseCreate:
+        """The create of a top-level promise."""
         limit_s = options.timeout_s
         if limit_s is None:
             limit_s = self.settings.default_timeout_s
-        target = f"poll://any@{self.group}/{self.pid}" if here else self.target(options.target)
-        tags = {**(options.tags or {}), "resonate:scope": "global", "resonate:target": target}
+        target = self._own_target if here else self.target(options.target)
+        tags = {"resonate:scope": "global", "resonate:target": target}
+        if options.tags:
+            tags = {**options.tags, **tags}
         timeout_at_ms = self.clock.now_ms() + int(limit_s * 1000)
-        create = PromiseCreate(handle.id, timeout_at_ms, Value(None, data), tags)
-        if not here:
-            reply = await self.store.call(create)
-            self._stored(handle, reply.promise, reply.status, reply.error)
-            self._warn_if_other(handle.id, reply.promise, create)
-            return
-        reply = await self.store.call(TaskCreate(self.pid, FOREVER_MS, create))
-        if reply.status == 409:
-            found = await self.store.call(PromiseGet(handle.id))
-            self._stored(handle, found.promise, found.status, found.error)
-            self._warn_if_other(handle.id, found.promise, create)
-            return
-        self._stored(handle, reply.promise, reply.status, reply.error)
-        promise, worker = reply.promise, self._worker
-        if promise is None or worker is None:
-            return
-        self._warn_if_other(handle.id, promise, create)
-        if is_pending(promise):
-            worker.begin(reply, callee, options)
+        return PromiseCreate(id, timeout_at_ms, Value(None, data), tags)
 
     def attach(self, id: str) -> Handle[Any]:
         """A handle for a promise that exists already."""
@@ -225,23 +223,32 @@ class ClientCore:
     async def _attach(self, handle: Handle[Any]) -> None:
         await self.ensure_started()
         reply = await self.store.call(PromiseGet(handle.id))
-        self._stored(handle, reply.promise, reply.status, reply.error)
+        self.stored(handle, reply)
 
-    def _stored(
-        self, handle: Handle[Any], promise: Promise | None, status: int, error: str | None
-    ) -> None:
-        if promise is None or status != 200:
-            hint = ": nothing was started under it" if status == 404 else ""
-            handle.failed(ResonateStoreError(f"promise {handle.id!r}: {error}{hint}", status))
-            return
-        if not is_pending(promise):
+    def stored(self, handle: Handle[Any], reply: Reply) -> None:
+        """The store answered for the promise of this handle."""
+        promise = reply.promise
+        if promise is None or reply.status != 200:
+            hint = ": nothing was started under it" if reply.status == 404 else ""
+            handle.failed(
+                ResonateStoreError(f"promise {handle.id!r}: {reply.error}{hint}", reply.status)
+            )
+        elif not is_pending(promise):
             handle.settled(promise)
-            return
-        handle.stored()
+        else:
+            handle.stored()
+            self._listen(handle)
+
+    def _listen(self, handle: Handle[Any]) -> None:
         waiting = self._handles.setdefault(handle.id, [])
         waiting.append(handle)
         if len(waiting) == 1:
             self.store.watch(handle.id, self._settled)
+
+    def held_here(self, handle: Handle[Any]) -> None:
+        """The execution runs in this client: its worker tells the handle, no watch is needed."""
+        handle.stored()
+        self._handles.setdefault(handle.id, []).append(handle)
 
     def _settled(self, promise: Promise) -> None:
         for handle in self._handles.pop(promise.id, ()):
@@ -253,7 +260,15 @@ class ClientCore:
             handle.failed(error)
         self.store.unwatch(id, self._settled)
 
-    def _warn_if_other(self, id: str, promise: Promise | None, asked: PromiseCreate) -> None:
+    def settled(self, promise: Promise) -> None:
+        """The worker saw an execution end that handles here may wait for."""
+        handles = self._handles.pop(promise.id, None)
+        if handles is not None:
+            for handle in handles:
+                handle.settled(promise)
+            self.store.unwatch(promise.id, self._settled)
+
+    def warn_if_other(self, id: str, promise: Promise | None, asked: PromiseCreate) -> None:
         """The id was used before for something else: its outcome counts (S29a, law 1)."""
         if promise is not None and promise.param.data != asked.param.data:
             logger.warning(
@@ -291,6 +306,74 @@ class ClientCore:
             raise
         except Exception as error:  # whatever it is, it belongs to those who await the handle
             handle.failed(error)
+
+
+class _Begin:
+    """One `begin_run` or `begin_rpc` on its way through the store, without a task of its own."""
+
+    __slots__ = ("_callee", "_core", "_create", "_data", "_handle", "_here", "_options")
+
+    def __init__(
+        self,
+        core: ClientCore,
+        handle: Handle[Any],
+        callee: Callee,
+        options: CallOptions,
+        data: str,
+        *,
+        here: bool,
+    ) -> None:
+        self._core = core
+        self._handle = handle
+        self._callee = callee
+        self._options = options
+        self._data = data
+        self._here = here
+
+    def send(self) -> None:
+        """Create the promise; here, with its task held by this process."""
+        core, handle = self._core, self._handle
+        create = core.create_request(handle.id, self._data, self._options, here=self._here)
+        self._create = create
+        if self._here:
+            self._post(TaskCreate(core.pid, FOREVER_MS, create), self._task_created)
+        else:
+            self._post(create, self._joined)
+
+    def _post(self, request: Request, then: Callable[[Reply], None]) -> None:
+        try:
+            answer = self._core.store.post(request)
+        except Exception as error:  # whatever it is, it belongs to those who await the handle
+            self._handle.failed(error)
+            return
+        if isinstance(answer, Reply):
+            then(answer)
+        else:
+            answer.add_done_callback(partial(self._answered, then), context=ContextVars())
+
+    def _answered(self, then: Callable[[Reply], None], answer: asyncio.Future[Reply]) -> None:
+        if answer.cancelled() or answer.exception() is not None:
+            error = None if answer.cancelled() else answer.exception()
+            self._handle.failed(error or ResonateShutdownError(f"{self._handle.id!r}: stopped"))
+        else:
+            then(answer.result())
+
+    def _task_created(self, reply: Reply) -> None:
+        core, handle = self._core, self._handle
+        if reply.status == 409:
+            self._post(PromiseGet(handle.id), self._joined)
+            return
+        promise, worker = reply.promise, core.worker
+        core.warn_if_other(handle.id, promise, self._create)
+        if promise is not None and is_pending(promise) and worker is not None:
+            core.held_here(handle)
+            worker.begin(reply, self._callee, self._options, core.settled)
+        else:
+            core.stored(handle, reply)
+
+    def _joined(self, reply: Reply) -> None:
+        self._core.stored(self._handle, reply)
+        self._core.warn_if_other(self._handle.id, reply.promise, self._create)
 
 
 def _outside(

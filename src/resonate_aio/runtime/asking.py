@@ -245,7 +245,7 @@ class Asking:
         """Record the outcome of a call's function; `Scheduler.settled` follows."""
         scheduler = self._scheduler
         if call.body is None:
-            execution = scheduler.executions.execution_of(call)
+            execution = scheduler.executions.fulfilling(call)
             answer = self._store.fulfill(
                 execution.id, execution.version, state, value, self._settled, call
             )

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 _EAGER = sys.version_info >= (3, 12)
 
 
+_NO_VARIABLES = ContextVars()
+
+
 class LiveBody(Body):
     """A body with its frame.
 
@@ -77,6 +80,13 @@ class LiveBody(Body):
         self.scheduler = scheduler
         self.variables = variables
         self.owner = owner
+
+    def let_go(self) -> None:
+        """It is over: drop what refers back to it, so that nothing waits for the collector."""
+        self.body = None  # type: ignore[assignment]  # nobody makes a call in it any more
+        self.variables = _NO_VARIABLES
+        self.task = None
+        self.generator = None
 
     @property
     def made_calls(self) -> bool:

@@ -138,6 +138,7 @@ class Scheduler:
         if call.child is not None or call.cancelled_by is not None:
             return
         variables = call.variables if call.variables is not None else copy_context()
+        call.variables = None
         owner = call.promise_id if call.promise_id != call.id else parent.owner
         body = LiveBody(self, execution, call, variables, owner)
         call.child = body
@@ -335,7 +336,8 @@ class Scheduler:
                     extra={"id": failed.id},
                 )
         body.execution.end(body)
-        if error is not None and body.call.cancelled_by is not None:
+        body.let_go()
+        if error is not None and call.cancelled_by is not None:
             self.asking.settle_cut(call)
             return
         callee = call.callee

@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextvars import Context as ContextVars
+from functools import partial
 from typing import Any
 
 from ..clock import Clock
@@ -47,11 +48,12 @@ FOREVER_MS = 2**52
 class Held(Execution):
     """An execution with what its holder knows of it."""
 
-    __slots__ = ("body", "callee", "heard", "stopping", "watched")
+    __slots__ = ("body", "callee", "ended", "heard", "stopping", "watched")
 
     def __init__(self, task: Task, root: RootCall, callee: Callee) -> None:
         super().__init__(task.id, task.version, root)
         self.callee = callee
+        self.ended: Callable[[Promise], None] | None = None
         self.body: LiveBody | None = None
         self.stopping: asyncio.Future[None] | None = None
         self.heard: Callable[[Promise], None] | None = None
@@ -158,17 +160,27 @@ class Worker:
         """Whether this worker holds the execution."""
         return id in self._held
 
-    def begin(self, reply: Reply, callee: Callee, options: CallOptions = NO_OPTIONS) -> None:
-        """Start an execution whose lease `task.create` just gave us; new or recorded before."""
+    def begin(
+        self,
+        reply: Reply,
+        callee: Callee,
+        options: CallOptions = NO_OPTIONS,
+        ended: Callable[[Promise], None] | None = None,
+    ) -> None:
+        """Start an execution whose lease `task.create` just gave us; new or recorded before.
+
+        Args:
+            ended: Called with the settled record when the execution ends here.
+        """
         task, promise = reply.task, reply.promise
         assert task is not None and promise is not None  # a 200 to task.create has both
         if not self._accepting:
             self._chore(self._give_back(task))
             return
         if task.version > 1:
-            self._taking_soon(task.id, self._resume(task, promise, callee, options))
+            self._taking_soon(task.id, self._resume(task, promise, callee, options, ended))
             return
-        self._start(Held(task, self._root(callee, promise, options), callee), [])
+        self._start(Held(task, self._root(callee, promise, options), callee), [], ended)
 
     def _message(self, message: Message) -> None:
         if not isinstance(message, Execute) or not self._accepting:
@@ -179,7 +191,9 @@ class Worker:
         self._taking_soon(id, self._take(message))
 
     def _taking_soon(self, id: str, work: Any) -> None:
-        task = self.loop.create_task(work, name=f"resonate_aio take {id}")
+        task = self.loop.create_task(
+            work, name=f"resonate_aio take {id}", context=self._variables.copy()
+        )
         self._taking[id] = task
         task.add_done_callback(lambda done: self._taken(id, done))
 
@@ -205,13 +219,18 @@ class Worker:
             await self._resume(reply.task, reply.promise, callee, NO_OPTIONS)
 
     async def _resume(
-        self, task: Task, promise: Promise, callee: Callee, options: CallOptions
+        self,
+        task: Task,
+        promise: Promise,
+        callee: Callee,
+        options: CallOptions,
+        ended: Callable[[Promise], None] | None = None,
     ) -> None:
         records = await self.store.load(task.id)
         if not self._accepting:
             await self._give_back(task)
             return
-        self._start(Held(task, self._root(callee, promise, options), callee), records)
+        self._start(Held(task, self._root(callee, promise, options), callee), records, ended)
 
     def _callee_for(self, promise: Promise) -> Callee:
         """The registered function an invocation names.
@@ -231,26 +250,22 @@ class Worker:
         root = RootCall(callee, promise, options)
         data = decode(promise.param.data)
         if isinstance(data, dict):
-            args = data.get("args", [])
-            kwargs = data.get("kwargs")
-            plain = {
-                "args": args if isinstance(args, list) else [args],
-                "kwargs": kwargs if isinstance(kwargs, dict) else {},
-            }
+            args, kwargs = data.get("args"), data.get("kwargs")
+            root.args = tuple(args) if isinstance(args, list) else () if args is None else (args,)
+            root.kwargs = kwargs if isinstance(kwargs, dict) else {}
             if callee.takes_plain:
-                root.args, root.kwargs = tuple(plain["args"]), plain["kwargs"]
+                root.takes_live = True
             else:
-                root.data = encode(plain)
+                root.data = encode({"args": root.args, "kwargs": root.kwargs})
         return root
 
-    def _start(self, execution: Held, records: list[Promise]) -> None:
+    def _start(
+        self, execution: Held, records: list[Promise], ended: Callable[[Promise], None] | None
+    ) -> None:
         id = execution.id
         self._held[id] = execution
-
-        def heard(promise: Promise) -> None:
-            self._settled_outside(execution, promise)
-
-        execution.heard = heard
+        execution.ended = ended
+        execution.heard = heard = partial(self._settled_outside, execution)
         self.store.watch(id, heard)
         if records:
             execution.remember(records)
@@ -265,18 +280,25 @@ class Worker:
 
     # -- what happens to an execution --------------------------------------------------
 
-    def execution_of(self, root: Call) -> Execution:
-        """The execution of a root call."""
-        return self._held[root.id]
+    def fulfilling(self, root: Call) -> Execution:
+        """The execution whose root is about to be fulfilled: nobody outside may settle it now."""
+        execution = self._held[root.id]
+        if execution.heard is not None:
+            self.store.unwatch(root.id, execution.heard)
+            execution.heard = None
+        return execution
 
     def fulfilled(self, root: Call, record: Promise) -> None:
         """The store acknowledged the outcome of a root: the execution is over."""
         execution = self._held.pop(root.id, None)
         if execution is None:
             return
+        if execution.ended is not None:
+            execution.ended(record)
         execution.life = Life.DROPPED
         if execution.body is not None:
             execution.body.is_dead = True
+            execution.body = None
         self._forget_watches(execution)
 
     def _settled_outside(self, execution: Held, promise: Promise) -> None:
@@ -289,6 +311,8 @@ class Worker:
         logger.info("%r was settled from outside: %s", promise.id, promise.state)
         self.scheduler.interrupts.drop(execution, Life.CANCELED)
         self._held.pop(execution.id, None)
+        if execution.ended is not None:
+            execution.ended(promise)
 
     def lost(self, execution: Execution | None, call: Call) -> None:
         """The store says the lease is not ours any more: stop, record nothing (law 7)."""
@@ -411,7 +435,9 @@ class Worker:
         self._poison.retry_all()
 
     def _chore(self, work: Any) -> None:
-        task = self.loop.create_task(work, name="resonate_aio chore")
+        task = self.loop.create_task(
+            work, name="resonate_aio chore", context=self._variables.copy()
+        )
         self._chores.add(task)
         task.add_done_callback(self._chore_done)
 

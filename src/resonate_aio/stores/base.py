@@ -17,6 +17,7 @@ This file knows no machine, no loop and no file.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from enum import Enum
 from typing import Any, Final, Protocol
@@ -59,6 +60,10 @@ class Store(Protocol):
 
         Cancelling the caller never cancels the request.
         """
+        ...
+
+    def post(self, request: Request) -> Reply | asyncio.Future[Reply]:
+        """Start one request, as `call`; the reply, or a future of it, comes back at once."""
         ...
 
     async def load(self, root: str) -> list[Promise]:

@@ -18,6 +18,9 @@ EXPLICIT: Final = "resonate-aio:explicit"
 """Header of a log record's param: the explicit id it stands for (S4, S9)."""
 
 
+_ENCODER: Final = msgspec.msgpack.Encoder()
+
+
 def prefixes(id: str) -> Iterator[str]:
     """Every proper part of the id that ends before a dot, shortest first."""
     at = id.find(".")
@@ -48,8 +51,16 @@ def is_derived(promise: Promise) -> bool:
     return bool(owner) and promise.id.startswith(f"{owner}.")
 
 
-def unstorable(value: Any) -> str | None:
+def unstorable(request: Any) -> str | None:
     """What in a request cannot be written as UTF-8 text, or None if all of it can."""
+    try:
+        _ENCODER.encode(request)
+    except UnicodeEncodeError:
+        return _unstorable_part(request)
+    return None
+
+
+def _unstorable_part(value: Any) -> str | None:
     if isinstance(value, str):
         if not value.isascii():
             try:
@@ -66,7 +77,7 @@ def unstorable(value: Any) -> str | None:
     else:
         return None
     for part in parts:
-        fault = unstorable(part)
+        fault = _unstorable_part(part)
         if fault is not None:
             return fault
     return None

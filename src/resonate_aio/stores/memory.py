@@ -94,11 +94,16 @@ class MemoryStore(InProcessStore):
 
     async def call(self, request: Request) -> Reply:
         """Carry out one request; everything the reply shows is recorded on return."""
+        return self.post(request)
+
+    def post(self, request: Request) -> Reply:
+        """Carry out one request at once."""
         self._check_open()
         fault = unstorable(request)
         if fault is not None:
             return Reply(400, error=fault)
         reply = self._machine.handle(request, self._clock.now_ms())
+        self._index()
         self._effects()
         return reply
 
@@ -131,8 +136,10 @@ class MemoryStore(InProcessStore):
         )
         if record is None:
             return LOST
-        if machine.outbox or len(machine.changed) > _INDEX_AT:
+        if machine.outbox:
             self._effects()
+        if len(machine.changed) > _INDEX_AT:
+            machine.changed.clear()
         return record
 
     def fulfill(
@@ -163,8 +170,6 @@ class MemoryStore(InProcessStore):
             for address, message in messages:
                 self._hub.send(address, message)
         machine.changed_schedules.clear()
-        if len(machine.changed) > _INDEX_AT:
-            self._index()
         self._arm()
 
     # -- what an execution recorded

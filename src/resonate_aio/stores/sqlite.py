@@ -166,6 +166,10 @@ class SqliteStore:
         """
         return await self._opened().call(request)
 
+    def post(self, request: Request) -> Reply | asyncio.Future[Reply]:
+        """Start one request; the reply, or a future of it, comes back at once."""
+        return self._opened().post(request)
+
     async def load(self, root: str) -> list[Promise]:
         """Every stored promise that replay of this execution may ask for (S9)."""
         return await self._opened().load(root)

@@ -50,6 +50,11 @@ class SqliteCore(Commits):
 
     async def call(self, request: Request) -> Reply:
         """Carry out one request; everything the reply shows is durable on return."""
+        answer = self.post(request)
+        return answer if isinstance(answer, Reply) else await answer
+
+    def post(self, request: Request) -> Reply | asyncio.Future[Reply]:
+        """Start one request; the reply, or a future of it, comes back at once."""
         loop = self._check_open()
         fault = unstorable(request)
         if fault is not None:
@@ -58,17 +63,17 @@ class SqliteCore(Commits):
             refused = refusal(request)
             if refused is not None:
                 return Reply(400, error=refused)
-            return await search(self, request, self._clock.now_ms())
+            return loop.create_task(search(self, request, self._clock.now_ms()))
         if isinstance(request, TaskHeartbeat):
             return self._heartbeat(request)
         reply: asyncio.Future[Reply] = loop.create_future()
         self._ask(request, reply)
-        return await reply
+        return reply
 
     def _ask(self, request: Request, reply: asyncio.Future[Reply]) -> None:
         """Look up what memory lacks, if anything, and go on to `_answer`."""
         machine = self._machine
-        missing = tuple(id for id in machine.ids_named(request) if id not in machine.promises)
+        named = machine.ids_named(request)
         hold = scan = unless = None
         if isinstance(request, (TaskCreate, TaskAcquire)):
             is_create = isinstance(request, TaskCreate)
@@ -80,8 +85,9 @@ class SqliteCore(Commits):
                 scan = Scan(root)
             elif is_create and root not in machine.promises:
                 scan, unless = Scan(root), root
-        if missing or scan is not None:
-            self._look(Lookup(missing, scan, unless), partial(self._answer, request, hold, reply))
+        if scan is not None or not machine.promises.keys() >= set(named):
+            # All of them: what is in memory now may have been forgotten when the answer comes.
+            self._look(Lookup(named, scan, unless), partial(self._answer, request, hold, reply))
         else:
             self._answer(request, hold, reply, None)
 
@@ -327,8 +333,8 @@ class SqliteCore(Commits):
 
     def _sweep(self, now_ms: int) -> None:
         machine = self._machine
-        missing = tuple(id for id in machine.ids_swept(now_ms) if id not in machine.promises)
-        if not missing:
+        named = machine.ids_swept(now_ms)
+        if machine.promises.keys() >= set(named):
             super()._sweep(now_ms)
             return
 
@@ -338,7 +344,7 @@ class SqliteCore(Commits):
                 Commits._sweep(self, now_ms)
 
         self._armed_ms = -1  # no other timer until the look-up is answered
-        self._look(Lookup(missing, None, None), then)
+        self._look(Lookup(named, None, None), then)
 
     async def prune(self, settled_before_ms: int) -> int:
         """Delete whole executions whose root settled before the limit (S45).

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import os
 import tempfile
+from functools import partial
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Protocol
 
@@ -203,6 +204,21 @@ class CrashingStore:
         """One operation."""
         with self._operation():
             return await self._inner.call(request)
+
+    def post(self, request: Request) -> Reply | asyncio.Future[Reply]:
+        """One operation; what comes later comes at its end."""
+        with self._operation():
+            answer = self._inner.post(request)
+        if isinstance(answer, asyncio.Future):
+            later: asyncio.Future[Reply] = answer.get_loop().create_future()
+            answer.add_done_callback(partial(self._pass_on, later))
+            return later
+        return answer
+
+    def _pass_on(self, later: asyncio.Future[Reply], answer: asyncio.Future[Reply]) -> None:
+        self._end_if_dead()
+        if not later.done():
+            later.set_result(answer.result())
 
     async def load(self, root: str) -> list[Promise]:
         """One operation."""
