@@ -37,9 +37,9 @@ class Context:
 
     __slots__ = ("_body", "_core")
 
-    def __init__(self, body: LiveBody, core: ClientCore) -> None:
-        self._body = body
+    def __init__(self, core: ClientCore, body: LiveBody) -> None:
         self._core = core
+        self._body = body
 
     def __repr__(self) -> str:
         return f"<Context of {self._body.id!r}>"
@@ -112,15 +112,14 @@ class Context:
             What the function raised, rebuilt from the record; ResonateTimedoutError;
             ResonateCanceledError; NonDeterminismError; ValueCodecError.
         """
-        return DurableCall(
-            RUN,
-            self._branch(),
-            self._callee(func),
-            args,
-            kwargs,
-            True,
-            sys._getframe(1),
-        )
+        branch = current_branch.get()
+        if branch is None or branch.body is not self._body:
+            branch = self._branch()
+        try:
+            callee = self._core.registry.seen[func]
+        except (KeyError, TypeError):
+            callee = self._callee(func)
+        return DurableCall(RUN, branch, callee, args, kwargs, True, sys._getframe(1))
 
     @overload
     def begin_run(

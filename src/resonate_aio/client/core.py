@@ -135,7 +135,7 @@ class ClientCore:
             group=self.group,
             pid=self.pid,
             resolve=self.registry.find,
-            context_of=self._context_of,
+            context_of=partial(Context, self),
             variables=self._variables,
             target=self.target,
             failed=self._stopped,
@@ -162,9 +162,6 @@ class ClientCore:
         self._fail_handles("the client was stopped")
         await self.store.close()
         logger.info("stopped: group %s, pid %s", self.group, self.pid)
-
-    def _context_of(self, body: Any) -> Context:
-        return Context(body, self)
 
     def _function_registered(self) -> None:
         if self._worker is not None and self._loop is not None and not self._loop.is_closed():

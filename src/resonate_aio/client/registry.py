@@ -28,7 +28,7 @@ class Registry:
         self._by_name: dict[str, dict[int, Callee]] = {}
         self._by_func: dict[Any, Callee] = {}
         self._listeners: list[Callable[[], None]] = []
-        self._seen: dict[Any, Callee] = {}
+        self.seen: dict[Any, Callee] = {}
 
     def add(self, func: Callable[..., Any], name: str | None, version: int) -> Callee:
         """Register a function.
@@ -57,7 +57,7 @@ class Registry:
             )
         callee = versions[version] = Callee(func, name, version)
         self._by_func[func] = callee
-        self._seen.clear()
+        self.seen.clear()
         for heard in self._listeners:
             heard()
         return callee
@@ -97,15 +97,15 @@ class Registry:
             TypeError: It is no function.
         """
         try:
-            return self._seen[func]
+            return self.seen[func]
         except (KeyError, TypeError):
             pass
         plain = func.func if isinstance(func, HasCallee) else func
         callee = self.of(plain) or Callee(plain)
         try:
-            if len(self._seen) >= _SEEN:
-                self._seen.clear()
-            self._seen[func] = callee
+            if len(self.seen) >= _SEEN:
+                self.seen.clear()
+            self.seen[func] = callee
         except TypeError:  # a callable that cannot be hashed is looked at each time
             pass
         return callee

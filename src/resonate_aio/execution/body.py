@@ -173,10 +173,12 @@ class Body(Branch):
 
     def arrived(self, call: Call) -> None:
         """The call's outcome is durable: it waits for its turn (unless it was cut)."""
-        if call.is_ended:
-            raise InternalError(f"the outcome of {call.id!r} arrived twice")
+        if call.state is not ASKED:
+            raise InternalError(f"the outcome of {call.id!r} arrived in state {call.state}")
         call.state = ENDED
-        self.closed(call)
+        if not call.closed and call.kind not in _UNAWAITED:
+            call.closed = True
+            self.open_calls -= 1
         if call.failed and not call.waited and not call.cut:
             if self.unawaited_failures is None:
                 self.unawaited_failures = {}
@@ -227,7 +229,7 @@ class Body(Branch):
     @property
     def has_input(self) -> bool:
         """Whether something waits to be given, or a kept cancel may now be let through."""
-        return bool(self._waiting) or bool(self._kept)
+        return True if self._waiting else self._kept is not None and bool(self._kept)
 
     def take_only(self) -> Call | None:
         """The one result that waits, as a batch, where nothing is replayed or interrupted.
@@ -342,17 +344,17 @@ class Body(Branch):
     @property
     def is_held(self) -> bool:
         """Whether the body is given nothing only because a recorded ask was not made again."""
-        return bool(self._owed and self._owed.get(self.position, 0) > 0)
+        return self._owed is not None and self._owed.get(self.position, 0) > 0
 
-    def refuse_missing(self) -> None:
-        """At the body's end every recorded ask must have been made (S9a).
+    @property
+    def is_owed(self) -> bool:
+        """Whether a recorded ask was not made again: at the body's end that is an error (S9a)."""
+        return bool(self._positions)
 
-        Raises:
-            NonDeterminismError: One was not.
-        """
-        if self._positions:
-            raise NonDeterminismError(
-                f"the program no longer makes call {self.missing()}, which it made when it was "
-                "recorded: the code changed while this execution was running. Finish it with the "
-                "old code, or give the new code a new version"
-            )
+    def missing_error(self) -> NonDeterminismError:
+        """The error that names the recorded ask which was not made again."""
+        return NonDeterminismError(
+            f"{self.id!r} no longer makes call {self.missing()}, which it made when it was "
+            "recorded: the code changed while this execution was running. Finish it with the old "
+            "code, or give the new code a new version"
+        )

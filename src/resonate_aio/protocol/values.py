@@ -31,7 +31,7 @@ from ..errors import ValueCodecError
 
 _OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_SUBCLASS
 _CANONICAL = _OPTIONS | orjson.OPT_SORT_KEYS
-_PLAIN = frozenset({int, str, bool, type(None)})
+PLAIN_TYPES = frozenset({int, str, bool, type(None)})
 _NATIVE = frozenset({int, float, str, bool, type(None), dict, list, Any, object, None})
 _BIG = 1 << 63
 _BIG_DIGITS = 19
@@ -55,15 +55,10 @@ def encode(value: Any) -> str:
     return text
 
 
-def is_plain(value: Any) -> bool:
-    """Whether the value is an immutable scalar that JSON gives back unchanged."""
-    return type(value) in _PLAIN
-
-
 def are_plain(values: tuple[Any, ...]) -> bool:
     """Whether every value is plain."""
     for value in values:
-        if type(value) not in _PLAIN:
+        if type(value) not in PLAIN_TYPES:
             return False
     return True
 
@@ -249,7 +244,7 @@ def _is_native(annotation: Any) -> bool:
         return all(map(_is_native, arguments))
     if origin is typing.Annotated:
         return _is_native(arguments[0])
-    return origin is typing.Literal and all(type(item) in _PLAIN for item in arguments)
+    return origin is typing.Literal and all(type(item) in PLAIN_TYPES for item in arguments)
 
 
 def _converter(annotation: Any) -> Callable[[Any], Any] | None:

@@ -40,11 +40,12 @@ _NO_TAGS: dict[str, str] = {}
 class Asking:
     """The scheduler's way to the store."""
 
-    __slots__ = ("_scheduler", "_store")
+    __slots__ = ("_now_ms", "_scheduler", "_store")
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
         self._store = scheduler.store
+        self._now_ms = scheduler.clock.now_ms
 
     def ask(self, call: DurableCall[Any]) -> None:
         """A body asks for a call; called inside its step.
@@ -54,8 +55,6 @@ class Asking:
             NonDeterminismError: Something else is recorded under the call's id.
         """
         body = call.home
-        if call.state is not CALLED:
-            return
         execution = body.execution
         self._describe(call)
         body.asked(call)
@@ -68,7 +67,9 @@ class Asking:
         except NonDeterminismError as error:
             self._scheduler.executions.stopped(execution, error)
             raise
-        if decision is not None:
+        if decision is DRIVE:
+            self._scheduler.soon(self._scheduler.drive, call)
+        elif decision is not None:
             self._act(call, decision)
 
     def _describe(self, call: DurableCall[Any]) -> None:
@@ -102,8 +103,12 @@ class Asking:
 
     def _create(self, call: DurableCall[Any], execution: Execution) -> Decision | None:
         body = call.home
-        now_ms = self._scheduler.clock.now_ms()
-        call.timeout_at_ms = self._deadline(call, now_ms)
+        now_ms = self._now_ms()
+        limited = call.options_ is not NO_OPTIONS or call.kind is not RUN
+        if limited:
+            call.timeout_at_ms = self._deadline(call, now_ms)
+        else:
+            call.timeout_at_ms = body.call.timeout_at_ms
         headers = body.headers_for(call)
         if headers is None:
             headers = {FINGERPRINT_HEADER: call.fingerprint}
@@ -111,7 +116,7 @@ class Asking:
             headers[FINGERPRINT_HEADER] = call.fingerprint
         if call.promise_id != call.id or not call.options_.durable:
             return self._create_logged(call, execution, headers, now_ms)
-        tags = self._tags(call)
+        tags = self._tags(call) if limited else _NO_TAGS
         promise = Promise(
             call.id,
             PromiseState.PENDING,

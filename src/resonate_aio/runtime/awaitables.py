@@ -40,12 +40,17 @@ class AsyncWait(Wait):
 
     __slots__ = ("_asyncio_future_blocking", "_context", "_error", "_wakeup", "body", "task")
 
-    def __init__(self, call: DurableCall[Any], body: LiveBody, *, direct: bool) -> None:
-        super().__init__(call, direct=direct)
+    def __init__(
+        self, call: DurableCall[Any], body: LiveBody, direct: bool, task: asyncio.Task[Any] | None
+    ) -> None:
+        self.call = call
+        self.direct = direct
+        self.interrupted = False
+        call.waited = self.number = call.waited + 1
         self._asyncio_future_blocking = True
         self._error: BaseException | None = None
         self.body = body
-        self.task = asyncio.current_task(body.scheduler.loop)
+        self.task = task
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
         """The loop this may be awaited on."""
@@ -139,14 +144,17 @@ class DurableCall(Call, Coroutine[Any, Any, R], Generic[R]):
         home = self.home
         if home.is_dead:
             yield from dying(home)
-        self._check_caller()
+        branch = current_branch.get()
+        if branch is None or branch.body is not home:
+            raise ContextMisuseError(misuse(home, branch))
         if self.state is CALLED:
             home.scheduler.asking.ask(self)
         if not self.direct:
             return DurablePromise(self)  # type: ignore[return-value]  # begin_*: R is the Promise
         if self.state is not GIVEN:
-            wait = AsyncWait(self, home, direct=True)
-            home.scheduler.wait_begun(wait)
+            task = home.task if branch is home else None
+            wait = AsyncWait(self, home, True, task or asyncio.current_task())
+            home.scheduler.wait_begun(home, wait, wait.task)
             yield wait
         if self.failed:
             raise self.value
@@ -263,8 +271,8 @@ class DurablePromise(Generic[R]):
             yield from dying(home)
         call._check_caller()
         if call.state is not GIVEN:
-            wait = AsyncWait(call, home, direct=False)
-            home.scheduler.wait_begun(wait)
+            wait = AsyncWait(call, home, False, asyncio.current_task())
+            home.scheduler.wait_begun(home, wait, wait.task)
             yield wait
         return call.take()  # type: ignore[no-any-return]
 

@@ -137,8 +137,12 @@ async def _drive_coroutine(body: LiveBody) -> None:
     try:
         if body.is_dead:
             raise asyncio.CancelledError
-        args, kwargs = body.scheduler.arguments(body)
-        value = await body.call.callee.func(body.scheduler.context_of(body), *args, **kwargs)  # type: ignore[union-attr]
+        call = body.call
+        if call.takes_live:
+            args, kwargs = call.args, call.kwargs
+        else:
+            args, kwargs = body.scheduler.arguments(body)
+        value = await call.callee.func(body.scheduler.context_of(body), *args, **kwargs)  # type: ignore[union-attr]
     except KeyboardInterrupt as error:
         body.scheduler.over(body, None, error)
         raise
@@ -225,7 +229,7 @@ def step_generator(body: LiveBody, value: Any, error: BaseException | None) -> N
         wait, value, error = _yielded(body, yielded)
         if wait is not None:
             body.generator_wait = wait
-            scheduler.wait_begun_by_generator(body, wait)
+            scheduler.wait_begun(body, wait, body)
             return
 
 

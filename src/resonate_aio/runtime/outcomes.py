@@ -8,7 +8,7 @@ from ..errors import ApplicationError, ValueCodecError
 from ..execution.log import CUT_HEADER
 from ..protocol.failures import failure_value, outcome_error
 from ..protocol.records import Promise, PromiseState, Value
-from ..protocol.values import Shape, decode, encode, is_plain
+from ..protocol.values import PLAIN_TYPES, Shape, decode, encode
 
 CUT = Value(headers={CUT_HEADER: "1"})
 _NOT_ERRORS = "ended by"
@@ -24,7 +24,7 @@ def settlement(
     if error is None:
         try:
             text = encode(value)
-            if not (is_plain(value) and shape.is_plain_data):
+            if type(value) not in PLAIN_TYPES or not shape.is_plain_data:
                 value = shape.rebuild(decode(text))
             return PromiseState.RESOLVED, Value(None, text), value
         except ValueCodecError as refused:

@@ -22,7 +22,7 @@ from ..clock import Clock
 from ..errors import NonDeterminismError, ResonateStoreError
 from ..execution.attempts import retry_delay_s
 from ..execution.body import Branch
-from ..execution.call import ASKED, DETACHED, ENDED, TIMEOUT, Call, CallKind, Wait
+from ..execution.call import ASKED, DETACHED, ENDED, RUN, TIMEOUT, Call, CallKind, Wait
 from ..execution.execution import ALIVE, is_cut
 from ..protocol.records import EMPTY, Promise, PromiseState
 from ..protocol.requests import PromiseGet
@@ -143,7 +143,7 @@ class Scheduler:
         body = LiveBody(self, execution, call, variables, owner)
         call.child = body
         self.begin(body)
-        if call.timeout_at_ms < parent.call.timeout_at_ms:
+        if call.timeout_at_ms < parent.call.timeout_at_ms and not body.is_over:
             self.executions.at_deadline(call)
 
     def begin(self, body: LiveBody) -> None:
@@ -173,19 +173,9 @@ class Scheduler:
 
     # -- waiting -----------------------------------------------------------------------
 
-    def wait_begun(self, wait: AsyncWait) -> None:
-        """An asyncio task of a body is about to suspend on a call."""
-        body = wait.body
-        owner = wait.task
+    def wait_begun(self, body: LiveBody, wait: Wait, owner: Any) -> None:
+        """A task of a body (or the generator) is about to suspend on a call."""
         body.wait_begun(wait, owner)
-        self._wait_follows(body, wait, owner)
-
-    def wait_begun_by_generator(self, body: LiveBody, wait: Wait) -> None:
-        """A generator body has yielded something it waits for."""
-        body.wait_begun(wait, body)
-        self._wait_follows(body, wait, body)
-
-    def _wait_follows(self, body: LiveBody, wait: Wait, owner: Any) -> None:
         if wait.call.kind is DETACHED:
             self.executions.watch(wait.call)
         if self._slots is not None:
@@ -199,14 +189,14 @@ class Scheduler:
 
     def consider(self, body: LiveBody, _: Any = None) -> None:
         """Something arrived, or the body came to rest: give it its next batch if it is quiet."""
-        if not self.is_current(body):
+        if body.is_dead or body.is_over:
             return
         if body.frame_over and self._may_conclude(body):
             self._conclude(body)
             return
         if not body.has_input and not body.is_held:
             return
-        if body.is_at_one_wait:
+        if body.live_tasks == 1 and len(body.at) == 1:
             self.give(body)
         else:
             self.quiet.watch(body)
@@ -215,7 +205,7 @@ class Scheduler:
         """The body is quiescent: give it what is next, if anything is."""
         if body.is_held:
             if body.is_at_one_wait:
-                self.executions.stopped(body.execution, _missing_ask(body))
+                self.executions.stopped(body.execution, body.missing_error())
             else:
                 self.executions.held(body)
             return
@@ -298,10 +288,15 @@ class Scheduler:
             self.forget(body)
             return
         body.outcome = outcome
-        if body.branch_tasks:
-            strays = [t for t, part in body.branch_tasks.items() if _made_calls(part)]
-            if strays:
-                self.interrupts.end_strays(body, strays)
+        if not body.branch_tasks:
+            if body.open_calls:
+                self.consider(body)
+            else:
+                self._conclude(body)
+            return
+        strays = [t for t, part in body.branch_tasks.items() if _made_calls(part)]
+        if strays:
+            self.interrupts.end_strays(body, strays)
         self.consider(body)
 
     def _may_conclude(self, body: LiveBody) -> bool:
@@ -321,10 +316,8 @@ class Scheduler:
         call = body.call
         if error is not None and body.call.cancelled_by is None and self._retries(body, error):
             return
-        try:
-            body.refuse_missing()
-        except NonDeterminismError as missing:
-            self.executions.stopped(body.execution, missing)
+        if body.is_owed:
+            self.executions.stopped(body.execution, body.missing_error())
             return
         body.is_over = True
         if body.unawaited_failures:
@@ -404,28 +397,27 @@ class Scheduler:
             self.executions.fulfilled(call, record)
             return
         body = call.home
-        if body.execution.life is not ALIVE or call.is_ended:
+        if body.execution.life is not ALIVE or call.state is not ASKED:
             return
-        call.record = record
-        if is_cut(record):
+        if record.value.data is not None and record.value.data is call.settled_text:
+            call.settled_text = None  # what we computed is what was recorded
+        elif is_cut(record):
             self._cut(body, call)
             return
-        self.give_outcome(call, record)
+        else:
+            self._read_outcome(call, record)
         body.arrived(call)
-        self.executions.unwatch(call)
         call.child = None
-        for wait in call.cancelled_by or ():
-            owner = wait.task if isinstance(wait, AsyncWait) else body
-            body.keep(owner, _cancelling(owner), wait)
+        if call.kind is not RUN:
+            self.executions.unwatch(call)
+        elif call.cancelled_by is not None:
+            for wait in call.cancelled_by:
+                owner = wait.task if isinstance(wait, AsyncWait) else body
+                body.keep(owner, _cancelling(owner), wait)
         self.consider(body)
 
-    def give_outcome(self, call: DurableCall[Any], record: Promise) -> None:
-        """Set what waits for the call are given from its settled record."""
-        if record.state is PromiseState.RESOLVED and (
-            call.settled_text is not None and record.value.data is call.settled_text
-        ):
-            call.settled_text = None
-            return
+    def _read_outcome(self, call: DurableCall[Any], record: Promise) -> None:
+        """Set what waits for the call are given, from its settled record."""
         original = call.value
         shape = call.callee.result if call.callee is not None else PLAIN_SHAPE
         call.value, call.failed = outcome_of(record, shape)
@@ -461,7 +453,7 @@ class Scheduler:
         """A body was held a good while ago: if it still is, that is an error (S9a)."""
         body.held_timer = None
         if self.is_current(body) and body.is_held and body.position == position:
-            self.executions.stopped(body.execution, _missing_ask(body))
+            self.executions.stopped(body.execution, body.missing_error())
 
     def stop(self) -> None:
         """Forget the queue; called once every frame has ended or was given up."""
@@ -478,7 +470,7 @@ class Scheduler:
 
     def is_current(self, body: LiveBody) -> bool:
         """Whether the body may still be given something."""
-        return body.execution.life is ALIVE and not body.is_over
+        return not body.is_dead and not body.is_over
 
     # -- tasks a body creates ----------------------------------------------------------
 
@@ -508,14 +500,6 @@ class Scheduler:
             self.executions.frame_gone(body.execution)
         elif body.has_input or body.frame_over or body.is_held:
             self.soon(self.consider, body)
-
-
-def _missing_ask(body: LiveBody) -> NonDeterminismError:
-    return NonDeterminismError(
-        f"{body.id!r} no longer makes call {body.missing()}, which it made when it was recorded: "
-        "the code changed while this execution was running. Finish it with the old code, or give "
-        "the new code a new version"
-    )
 
 
 def _with_one(action: Callable[[LiveBody], None], body: LiveBody) -> None:

@@ -370,12 +370,12 @@ class Worker:
         if call in execution.watched or call.is_ended:
             return
 
-        def heard(promise: Promise) -> None:
-            execution.watched.pop(call, None)
-            self.scheduler.soon(self.scheduler.settled, call, promise)
-
-        execution.watched[call] = heard
+        execution.watched[call] = heard = partial(self._call_settled, execution, call)
         self.store.watch(call.promise_id, heard)
+
+    def _call_settled(self, execution: Held, call: Call, promise: Promise) -> None:
+        execution.watched.pop(call, None)
+        self.scheduler.soon(self.scheduler.settled, call, promise)
 
     def unwatch(self, call: Call) -> None:
         """Do not hear of it any more."""

@@ -103,7 +103,6 @@ class MemoryStore(InProcessStore):
         if fault is not None:
             return Reply(400, error=fault)
         reply = self._machine.handle(request, self._clock.now_ms())
-        self._index()
         self._effects()
         return reply
 
@@ -112,7 +111,8 @@ class MemoryStore(InProcessStore):
     ) -> Promise | Refusal | None:
         """Create a promise on condition that the task is held; never calls `acked`."""
         machine = self._machine
-        record = machine.fence_create(task_id, version, promise, self._clock.now_ms())
+        # The caller read the clock for the record a moment ago.
+        record = machine.fence_create(task_id, version, promise, promise.created_at_ms)
         if record is None:
             return LOST
         if promise.tags or machine.outbox:
@@ -139,7 +139,7 @@ class MemoryStore(InProcessStore):
         if machine.outbox:
             self._effects()
         if len(machine.changed) > _INDEX_AT:
-            machine.changed.clear()
+            self._index()
         return record
 
     def fulfill(
@@ -170,6 +170,8 @@ class MemoryStore(InProcessStore):
             for address, message in messages:
                 self._hub.send(address, message)
         machine.changed_schedules.clear()
+        if len(machine.changed) > _INDEX_AT:
+            self._index()
         self._arm()
 
     # -- what an execution recorded
@@ -210,10 +212,13 @@ class MemoryStore(InProcessStore):
     def _index(self) -> None:
         machine = self._machine
         promises = machine.promises
+        owned = self._owned
         for id in machine.changed:
             promise = promises.get(id)
             if promise is not None:
-                self._index_one(promise)
+                known = owned.get(promise.owner)
+                if known is None or id not in known:
+                    self._index_one(promise)
         machine.changed.clear()
 
     def _index_one(self, promise: Promise) -> None:
