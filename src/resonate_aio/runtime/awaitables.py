@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import warnings
+from asyncio import CancelledError
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context as ContextVars
 from types import CodeType, FrameType, TracebackType
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ..errors import ContextMisuseError
 from ..execution.body import Branch
-from ..execution.call import CALLED, DETACHED, GIVEN, RUN, Call, CallKind, CallState, Wait
+from ..execution.call import ASKED, CALLED, DETACHED, GIVEN, RUN, Call, CallKind, CallState, Wait
 from ..protocol.records import Promise
 from .options import LOCAL_KEYS, NO_OPTIONS, REMOTE_KEYS, CallOptions, change
 from .stamps import current_branch
@@ -186,6 +187,14 @@ class DurableCall(Call, Coroutine[Any, Any, R], Generic[R]):
         tb: TracebackType | None = None,
     ) -> Any:
         """Throw into the call as a coroutine."""
+        if self._driver is None and self.state is ASKED:
+            # Cancelled before its task's first step: the call runs already (S22), so the cancel
+            # reaches it as it would at its wait (S10).
+            error = typ if val is None else val
+            if error is CancelledError or isinstance(error, CancelledError):
+                waiting = self.send(None)
+                waiting.cancel()
+                return waiting
         if self._driver is None:
             self._driver = self.__await__()
         return self._driver.throw(typ) if val is None else self._driver.throw(typ, val, tb)
@@ -324,7 +333,7 @@ class TimeLimit:
     ) -> bool | None:
         self._call.expired = None
         if self._expired and self._task is not None:
-            if self._task.uncancel() <= self._baseline and exc_type is asyncio.CancelledError:
+            if self._task.uncancel() <= self._baseline and exc_type is CancelledError:
                 raise TimeoutError(f"time limit {self._call.id!r} was reached") from exc
             return None
         if not self._call.home.is_dead:

@@ -55,7 +55,7 @@ def unstorable(request: Any) -> str | None:
     """What in a request cannot be written as UTF-8 text, or None if all of it can."""
     try:
         _ENCODER.encode(request)
-    except UnicodeEncodeError:
+    except (UnicodeEncodeError, OverflowError):  # numbers are judged by the machine
         return _unstorable_part(request)
     return None
 
