@@ -136,6 +136,25 @@ async def test_a_lost_lease_records_nothing(store: AnyStore) -> None:
     assert (await store.call(PromiseGet("a.3"))).status == 404
 
 
+async def test_a_request_that_waits_for_a_look_up_sees_what_ended_meanwhile(
+    store: AnyStore,
+) -> None:
+    version = await held(store, "a")
+    store.fulfill("a", version, RESOLVED, Value(), Acks(), None)
+    reply = await store.call(TaskFence("a", version, create("a.never-made")))
+    assert reply.status == 409
+
+
+async def test_the_next_holder_does_not_trust_what_the_last_one_knew(store: AnyStore) -> None:
+    version = await held(store, "a")
+    record = await step(store, "a", version, 1)
+    released, acquired = await asyncio.gather(
+        store.call(TaskRelease("a", version)), store.call(acquire("a", version))
+    )
+    assert (released.status, acquired.status) == (200, 200)
+    assert await fence_create(store, "a", version + 1, child("a.1", "a")) == record
+
+
 async def test_a_settled_root_ends_the_lease(store: AnyStore) -> None:
     version = await held(store, "a")
     await ok(store, settle("a"))
@@ -152,6 +171,18 @@ async def test_refusals_are_replies(store: AnyStore) -> None:
     assert (await store.call(create(""))).status == 400
     assert (await store.call(PromiseSearch(limit=0))).status == 400
     assert (await store.call(TaskSearch(limit=0))).status == 400
+
+
+async def test_numbers_that_are_too_large_are_refused(store: AnyStore) -> None:
+    for request in (
+        create("a", timeout_at_ms=2**63),
+        create("a", timeout_at_ms=2**70),
+        TaskAcquire("a", 2**70, "p", 1),
+        TaskAcquire("a", 0, "p", 2**60),
+    ):
+        assert (await store.call(request)).status == 400
+    await ok(store, create("a", timeout_at_ms=2**63 - 1))
+    await ok(store, TaskAcquire("a", 0, "p", 2**53 - 1))
 
 
 @pytest.mark.parametrize("text", ["\ud800", "a\udfffb"])
@@ -221,7 +252,7 @@ async def test_deadlines_of_external_promises_come_by_themselves(store: AnyStore
     inbox = Inbox()
     store.subscribe("default", "p", inbox)
     tags = {"resonate:timer": "true"}
-    await ok(store, create("t", target=None, tags=tags, timeout_at_ms=now_ms() + 20))
+    await ok(store, create("t", target=None, tags=tags, timeout_at_ms=now_ms() + 400))
     await ok(store, create("far", target=None, tags=tags))
     await ok(store, PromiseRegisterListener("t", "poll://uni@default/p"))
     message = (await inbox.until(1))[0]
@@ -237,7 +268,7 @@ async def test_a_fenced_timer_rings_too(store: AnyStore) -> None:
     store.subscribe("default", "p", inbox)
     timer = child("a.1", "a", tags={"resonate:timer": "true"})
     timer = Promise(
-        timer.id, timer.state, now_ms() + 20, timer.created_at_ms, tags=timer.tags, owner="a"
+        timer.id, timer.state, now_ms() + 400, timer.created_at_ms, tags=timer.tags, owner="a"
     )
     store.fence_create("a", version, timer, None, None)
     await ok(store, PromiseRegisterListener("a.1", "poll://uni@default/p"))

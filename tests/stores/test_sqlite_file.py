@@ -12,6 +12,7 @@ import stat
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 from tests.stores.drive import (
     Inbox,
@@ -29,14 +30,23 @@ from tests.stores.drive import (
 )
 
 from resonate_aio.errors import ResonateStoreError, StoreOwnedError, StoreSchemaError
-from resonate_aio.protocol.records import Task, TaskState
+from resonate_aio.protocol.records import PromiseState, Task, TaskState
 from resonate_aio.protocol.requests import Execute, PromiseGet, TaskGet, TaskRelease
 from resonate_aio.stores.base import LOST
 from resonate_aio.stores.memory import MemoryStore
 from resonate_aio.stores.owner_lock import OwnerLock
 from resonate_aio.stores.sqlite import SqliteStore
 from resonate_aio.stores.sqlite_file import delay_ms, recover
-from resonate_aio.stores.sqlite_rows import SCHEMA
+from resonate_aio.stores.sqlite_rows import (
+    SCHEMA,
+    SELECT,
+    UPSERT,
+    UPSERT_LEAF,
+    Stored,
+    leaf_row_of,
+    row_of,
+    stored_of,
+)
 
 
 def mode_of(path: Path) -> int:
@@ -203,6 +213,19 @@ async def test_the_file_can_be_copied_and_opened_elsewhere(sqlite: SqliteStore, 
     await copy.open()
     assert (await ok(copy, PromiseGet("a"))).promise is not None
     await copy.close()
+
+
+def test_a_settled_row_is_never_written_again() -> None:
+    connection = sqlite3.connect(":memory:")
+    connection.execute(SCHEMA[0])
+    pending = child("a.1", "a")
+    first = msgspec.structs.replace(pending, state=PromiseState.RESOLVED, settled_at_ms=now_ms())
+    for statement, row in ((UPSERT, row_of), (UPSERT_LEAF, leaf_row_of)):
+        connection.execute(statement, row(Stored(pending)))
+        connection.execute(statement, row(Stored(first)))
+        connection.execute(statement, row(Stored(pending)))
+        assert stored_of(connection.execute(SELECT).fetchone()) == Stored(first)
+    connection.close()
 
 
 # -- leases of the last owner (S41, S44)
