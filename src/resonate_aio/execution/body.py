@@ -229,23 +229,29 @@ class Body(Branch):
     @property
     def has_input(self) -> bool:
         """Whether something waits to be given, or a kept cancel may now be let through."""
-        return True if self._waiting else self._kept is not None and bool(self._kept)
+        return bool(self._waiting) or self._kept is not None
 
-    def take_only(self) -> Call | None:
-        """The one result that waits, as a batch, where nothing is replayed or interrupted.
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing is replayed and no cancel is kept: inputs are given as they come."""
+        return self._log is None and self._kept is None
 
-        The common case of `next_batch`; None where that has to be asked.
+    def give_directly(self, call: Call) -> bool:
+        """The call's outcome is durable, and the quiescent body is given it at once.
+
+        The common case of `arrived` and `next_batch` in one; False where something else
+        waits, or the call is not what its body waits for: then those two have to be asked.
         """
-        if self._log is not None or self._kept is not None or len(self._waiting) != 1:
-            return None
-        name, given = self._waiting.popitem()
-        if not isinstance(given, Call):
-            self._waiting[name] = given
-            return None
-        self._gain.append((name,))
+        if self._waiting or call.closed or not call.waits or call.waits[0].interrupted:
+            return False
+        if call.cancelled_by is not None:
+            return False
+        call.state = GIVEN
+        call.closed = True
+        self.open_calls -= 1
+        self._gain.append((call.suffix,))
         self.position += 1
-        given.state = GIVEN
-        return given
+        return True
 
     def next_batch(self) -> list[Call | Wait] | None:
         """What the quiescent body is given now, or None (S5). Moves the position."""
@@ -317,7 +323,10 @@ class Body(Branch):
         """Whether a cancel kept with this task is still wanted; it is taken out."""
         if not self._kept or owner not in self._kept:
             return False
-        return self._kept.pop(owner)[0] <= cancelling
+        count, _ = self._kept.pop(owner)
+        if not self._kept:
+            self._kept = None
+        return count <= cancelling
 
     def kept_owners(self) -> list[Any]:
         """The tasks whose kept cancel may now become a new interruption (the log is used up)."""

@@ -81,9 +81,17 @@ class Execution:
                     self._by_body.setdefault(body, []).append(promise)
                     break
 
+    @property
+    def remembers(self) -> bool:
+        """Whether bodies that begin may find records of an earlier life."""
+        return bool(self._by_body)
+
     def begin(self, body: Body) -> None:
-        """A body starts: it takes over what was recorded of it."""
-        self.bodies[body.id] = body
+        """A body starts: it takes over what was recorded of it.
+
+        Raises:
+            NonDeterminismError: What was recorded cannot be read.
+        """
         recorded = self._by_body.pop(body.id, None)
         if recorded is not None:
             body.remember(recorded)

@@ -69,14 +69,6 @@ class AsyncWait(Wait):
         self.body.scheduler.interrupts.cancel_arrived(self)
         return True
 
-    def wake(self, error: BaseException | None = None) -> None:
-        """Let the task go on, right now: only from the scheduler, where no task is running."""
-        self._error = error
-        if self._context is not None:
-            self._context.run(self._wakeup, self)
-        else:
-            self._wakeup(self)
-
     def result(self) -> None:
         """Read by the task when it goes on."""
         if self._error is not None:

@@ -97,9 +97,10 @@ class LiveBody(Body):
 def start(body: LiveBody) -> None:
     """Begin an attempt: only from the scheduler's queue (S26)."""
     body.attempt += 1
-    body.made_calls_before = body.activity
-    body.started = body.frame_over = False
-    body.live_tasks = 1 + len(body.branch_tasks or ())
+    if body.attempt > 1:
+        body.made_calls_before = body.activity
+        body.started = body.frame_over = False
+    body.live_tasks = 1 if body.branch_tasks is None else 1 + len(body.branch_tasks)
     callee = body.call.callee
     assert callee is not None  # every driven call has a function
     kind = callee.kind
@@ -122,14 +123,20 @@ def _start_task(body: LiveBody, driver: Coroutine[Any, Any, None]) -> None:
         return
     # Before 3.12 a task's first step goes through call_soon: it is caught there and made at
     # once, from this loop callback, as later versions do.
-    steps: list[Callable[[], None]] = []
     catching: Any = loop
-    catching.call_soon = lambda step, *_, **__: steps.append(step)
+    catching.call_soon = _catch
     try:
         body.task = asyncio.Task(driver, loop=loop, name=body.id, context=body.variables)
     finally:
         del catching.call_soon
-    body.variables.run(steps[0])
+    body.variables.run(_caught.pop())
+
+
+_caught: list[Callable[[], None]] = []
+
+
+def _catch(step: Callable[[], None], context: ContextVars) -> None:
+    _caught.append(step)
 
 
 async def _drive_coroutine(body: LiveBody) -> None:

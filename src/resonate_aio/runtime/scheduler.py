@@ -48,6 +48,7 @@ logger = logging.getLogger("resonate_aio.runtime")
 _NEVER = Never()
 _LEAF_POLICY = Exponential()
 _LOOK_AT_CLOCK = 16
+_BURST = 32
 _FLUSH_AFTER_S = 0.002
 
 
@@ -102,11 +103,21 @@ class Scheduler:
         self._scheduled = False
         self._draining = True
         queue = self._queue
-        count = 0
+        count = burst = 0
+        before = -1
         until = perf_counter() + self.settings.queue_slice_s
         try:
             while queue:
-                action, first, second = queue.popleft()
+                rest = len(queue) - 1
+                # What one action alone led to is done next, while all it needs is at hand; but
+                # not for ever, lest one long execution keep the others waiting.
+                if rest == before and burst < _BURST:
+                    action, first, second = queue.pop()
+                    burst += 1
+                else:
+                    action, first, second = queue.popleft()
+                    burst = 0
+                before = rest
                 try:
                     action(first, second)
                 except Exception:
@@ -148,11 +159,14 @@ class Scheduler:
 
     def begin(self, body: LiveBody) -> None:
         """Begin a body, its log remembered, as soon as it has a slot."""
-        try:
-            body.execution.begin(body)
-        except NonDeterminismError as error:
-            self.executions.stopped(body.execution, error)
-            return
+        execution = body.execution
+        execution.bodies[body.id] = body
+        if execution.remembers:
+            try:
+                execution.begin(body)
+            except NonDeterminismError as error:
+                self.executions.stopped(execution, error)
+                return
         body.variables.run(current_branch.set, body)
         if self._slots is None:
             start(body)
@@ -180,11 +194,13 @@ class Scheduler:
             self.executions.watch(wait.call)
         if self._slots is not None:
             self._slots.give_back(body)
-        if body.has_input:
-            if body.kept_cancel(owner, _cancelling(owner)):
-                self.interrupts.interrupt(body, wait, owner)
-            self.soon(self.consider, body)
-        elif body.is_held:
+        if body.is_plain:
+            if body.has_input:
+                self.soon(self.consider, body)
+            return
+        if body.kept_cancel(owner, _cancelling(owner)):
+            self.interrupts.interrupt(body, wait, owner)
+        if body.has_input or body.is_held:
             self.soon(self.consider, body)
 
     def consider(self, body: LiveBody, _: Any = None) -> None:
@@ -209,17 +225,10 @@ class Scheduler:
             else:
                 self.executions.held(body)
             return
-        if self._slots is not None:
-            self._slots.run(self._give_now, body)
-            return
-        only = body.take_only()
-        if only is None:
+        if self._slots is None:
             self._give_now(body)
-        elif only.kind is TIMEOUT:
-            self._expire(body, only)
-        elif only.waits:
-            for wait in tuple(only.waits):
-                self.wake(body, wait, None)
+        else:
+            self._slots.run(self._give_now, body)
 
     def _give_now(self, body: LiveBody) -> None:
         for owner in body.kept_owners():
@@ -250,10 +259,14 @@ class Scheduler:
 
     def wake(self, body: LiveBody, wait: Wait, error: BaseException | None) -> None:
         """Let a task or generator go on, in place."""
-        if isinstance(wait, AsyncWait):
+        if type(wait) is AsyncWait:
             if body.at.get(wait.task) is wait:
                 body.wait_over(wait, wait.task)
-                wait.wake(error)
+                wait._error = error
+                if wait._context is not None:
+                    wait._context.run(wait._wakeup, wait)
+                else:
+                    wait._wakeup(wait)
             return
         if body.at.get(body) is not wait:
             return
@@ -270,24 +283,20 @@ class Scheduler:
         """A driver reports that its function returned or raised; called in any step."""
         body.frame_over = True
         body.live_tasks -= 1
-        self.soon(self._over, body, (value, error))
+        body.outcome = (value, error)
+        self.soon(self._over, body)
 
-    def _over(self, body: LiveBody, outcome: tuple[Any, BaseException | None]) -> None:
+    def _over(self, body: LiveBody, _: Any = None) -> None:
         if self._slots is not None:
             self._slots.give_back(body)
-        if body.is_over:
+        if body.is_over or body.outcome is None:
             return
-        error = outcome[1]
-        if body.execution.life is ALIVE and isinstance(error, asyncio.CancelledError):
-            # Nobody of ours cancelled it: the application is shutting down (S10).
-            if body.call.cancelled_by is None and body.task is not None and body.task.cancelling():
-                self.interrupts.drop(body.execution)
-        if isinstance(error, KeyboardInterrupt):
-            self.interrupts.drop(body.execution)
-        if body.execution.life is not ALIVE:
+        error = body.outcome[1]
+        if error is not None and not isinstance(error, Exception):
+            self._ended_by_base_exception(body, error)
+        if body.is_dead:
             self.forget(body)
             return
-        body.outcome = outcome
         if not body.branch_tasks:
             if body.open_calls:
                 self.consider(body)
@@ -298,6 +307,14 @@ class Scheduler:
         if strays:
             self.interrupts.end_strays(body, strays)
         self.consider(body)
+
+    def _ended_by_base_exception(self, body: LiveBody, error: BaseException) -> None:
+        """A cancel that nobody of ours sent is the application's shutdown, as Ctrl-C is (S10)."""
+        cancelled = isinstance(error, asyncio.CancelledError) and (
+            body.call.cancelled_by is None and body.task is not None and body.task.cancelling() > 0
+        )
+        if cancelled or isinstance(error, KeyboardInterrupt):
+            self.interrupts.drop(body.execution)
 
     def _may_conclude(self, body: LiveBody) -> bool:
         """Whether every call asked has ended and no task of the body runs on (S22)."""
@@ -328,7 +345,7 @@ class Scheduler:
                     failed.value,
                     extra={"id": failed.id},
                 )
-        body.execution.end(body)
+        del body.execution.bodies[body.id]
         body.let_go()
         if error is not None and call.cancelled_by is not None:
             self.asking.settle_cut(call)
@@ -406,8 +423,20 @@ class Scheduler:
             return
         else:
             self._read_outcome(call, record)
-        body.arrived(call)
         call.child = None
+        if (
+            call.kind is RUN
+            and body.is_plain
+            and len(body.at) == 1
+            and body.live_tasks == 1
+            and self._slots is None
+            and body.give_directly(call)
+        ):
+            # The common way: a body at its only wait is given the only thing there is.
+            if call.waits:
+                self.wake(body, call.waits[0], None)
+            return
+        body.arrived(call)
         if call.kind is not RUN:
             self.executions.unwatch(call)
         elif call.cancelled_by is not None:
