@@ -19,7 +19,7 @@ from ..errors import ResonateShutdownError, ResonateStoreError
 from ..protocol.addresses import normalise_target
 from ..protocol.records import Promise, Value, is_pending
 from ..protocol.requests import PromiseCreate, PromiseGet, Reply, Request, TaskCreate
-from ..protocol.values import PLAIN_SHAPE
+from ..protocol.values import PLAIN_SHAPE, are_plain
 from ..runtime.functions import Callee, invocation
 from ..runtime.options import CallOptions
 from ..runtime.settings import Settings
@@ -182,6 +182,8 @@ class ClientCore:
         version = options.version or callee.version
         data = invocation(callee.name, args, kwargs, version)
         begin = _Begin(self, handle, callee, options, data, here=here)
+        if callee.takes_plain and not kwargs and are_plain(args):
+            begin.args = args
         if self._worker is not None and self._moving is None and loop is self._loop:
             begin.send()
         else:
@@ -308,7 +310,7 @@ class ClientCore:
 class _Begin:
     """One `begin_run` or `begin_rpc` on its way through the store, without a task of its own."""
 
-    __slots__ = ("_callee", "_core", "_create", "_data", "_handle", "_here", "_options")
+    __slots__ = ("_callee", "_core", "_create", "_data", "_handle", "_here", "_options", "args")
 
     def __init__(
         self,
@@ -326,6 +328,7 @@ class _Begin:
         self._options = options
         self._data = data
         self._here = here
+        self.args: tuple[Any, ...] | None = None
 
     def send(self) -> None:
         """Create the promise; here, with its task held by this process."""
@@ -364,7 +367,7 @@ class _Begin:
         core.warn_if_other(handle.id, promise, self._create)
         if promise is not None and is_pending(promise) and worker is not None:
             core.held_here(handle)
-            worker.begin(reply, self._callee, self._options, core.settled)
+            worker.begin(reply, self._callee, self._options, self.args, core.settled)
         else:
             core.stored(handle, reply)
 

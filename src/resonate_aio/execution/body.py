@@ -80,6 +80,8 @@ class Body(Branch):
     _last_position: int = -1
     _logged_interruptions: set[str] | None = None
     _kept: dict[Any, tuple[int, Wait | None]] | None = None
+    _made: Call | None = None
+    idle: dict[Call, None] | None = None
     _waiting: dict[str, Call | Wait] = {}
     _gain: list[Batch] = []
     at: dict[Any, Wait] = {}
@@ -124,6 +126,11 @@ class Body(Branch):
         call.position = self.position
         call.state = CALLED
         self.activity += 1
+        if self._made is not None:
+            if self.idle is None:
+                self.idle = {}
+            self.idle[self._made] = None
+        self._made = call
         if self._positions:
             self._made_again(call)
 
@@ -144,6 +151,10 @@ class Body(Branch):
         if call.state is not CALLED:
             raise InternalError(f"call {call.id!r} was asked in state {call.state}")
         call.state = ASKED
+        if self._made is call:
+            self._made = None
+        elif self.idle is not None:
+            self.idle.pop(call, None)
         if call.kind not in _UNAWAITED:
             self.open_calls += 1
 
@@ -354,6 +365,11 @@ class Body(Branch):
     def is_held(self) -> bool:
         """Whether the body is given nothing only because a recorded ask was not made again."""
         return self._owed is not None and self._owed.get(self.position, 0) > 0
+
+    def never_asked(self) -> list[Call]:
+        """The calls that were made but never awaited or yielded; in program order."""
+        last = [] if self._made is None else [self._made]
+        return last if self.idle is None else [*self.idle, *last]
 
     @property
     def is_owed(self) -> bool:

@@ -173,7 +173,9 @@ class PromiseMachine(State):
         promise = self.promises[task_id]
         if promise.timeout_at_ms <= now_ms:
             return None
-        return settle(self, promise, state, value, now_ms)
+        settled = settle(self, promise, state, value, now_ms)
+        self.outbox.pop(("held", task_id), None)  # the holder knows: it is the one who asks
+        return settled
 
     # -- what falls due
 

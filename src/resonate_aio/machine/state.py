@@ -12,7 +12,8 @@ from ..protocol.requests import Message
 from .deadlines import Deadlines
 
 OutboxKey = tuple[str, ...]
-"""("execute", task id), ("unblock", promise id, address) or ("watched", promise id)."""
+"""("execute", task id), ("unblock", promise id, address), ("watched", promise id) or
+("held", promise id): settled by somebody else than the holder of its task."""
 
 WATCHED = "watched:"
 """The address of the shell itself: it hears of the promises it put into `State.watched`."""

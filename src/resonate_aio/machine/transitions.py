@@ -36,6 +36,10 @@ TASK_HALTED: Final = TaskState.HALTED
 TASK_FULFILLED: Final = TaskState.FULFILLED
 
 
+NEVER_MS: Final = 2**52
+"""A lease beyond this instant ends with its holder's process, not with time."""
+
+
 def is_live(promise: Promise, now_ms: int) -> bool:
     """Whether the promise is pending and its deadline has not come (inclusive)."""
     return promise.state is PENDING and promise.timeout_at_ms > now_ms
@@ -181,6 +185,8 @@ def _conclude(state: State, promise: Promise, now_ms: int) -> None:
     state.deadlines.disarm(PROMISE, id)
     task = state.tasks.get(id)
     if task is not None and task.state is not TASK_FULFILLED:
+        if task.state is TASK_ACQUIRED:
+            state.outbox["held", id] = (WATCHED, Unblock(promise))
         _fulfil(state, task)
     addresses = state.listeners.pop(id, None)
     if addresses is not None:
@@ -372,7 +378,7 @@ def _put(state: State, task: Task) -> Task:
 def arm(state: State, task: Task) -> None:
     """Arm the lease and the retry of a stored task, and nothing else."""
     deadlines = state.deadlines
-    if task.expires_at_ms is not None:
+    if task.expires_at_ms is not None and task.expires_at_ms < NEVER_MS:
         deadlines.arm(LEASE, task.id, task.expires_at_ms)
     else:
         deadlines.disarm(LEASE, task.id)

@@ -9,7 +9,6 @@ wake a task in place and see every cancel with the context it came from (S10).
 from __future__ import annotations
 
 import asyncio
-import sys
 import warnings
 from asyncio import CancelledError
 from collections.abc import Callable, Coroutine, Generator
@@ -195,8 +194,6 @@ class DurableCall(Call, Coroutine[Any, Any, R], Generic[R]):
         """Close the call as a coroutine."""
         if self._driver is not None:
             self._driver.close()
-        elif self.state is CALLED:
-            self._site = None
 
     @property
     def branch_name(self) -> str:
@@ -206,18 +203,17 @@ class DurableCall(Call, Coroutine[Any, Any, R], Generic[R]):
     def __repr__(self) -> str:
         return f"<durable {self.kind} {self.id or '(dying)'} {self.state}>"
 
-    def __del__(self) -> None:
-        site = self._site
-        if site is not None and self.state is CALLED and not sys.is_finalizing():
-            home = self.home
-            if not home.is_dead and not home.is_over:
-                warnings.warn_explicit(
-                    f"durable call {self.id!r} ({self.kind} {self.branch_name}) was never awaited "
-                    "or yielded: nothing ran; use ctx.detached for fire and forget",
-                    RuntimeWarning,
-                    site[0].co_filename,
-                    _line(*site),
-                )
+    def warn_unasked(self) -> None:
+        """The function ended, and this call of it was never awaited or yielded."""
+        if self._site is not None:
+            code, instruction = self._site
+            warnings.warn_explicit(
+                f"durable call {self.id!r} ({self.kind} {self.branch_name}) was never awaited "
+                "or yielded: nothing ran; use ctx.detached for fire and forget",
+                RuntimeWarning,
+                code.co_filename,
+                _line(code, instruction),
+            )
 
 
 class RootCall(Call):

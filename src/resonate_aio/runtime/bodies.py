@@ -87,6 +87,7 @@ class LiveBody(Body):
         self.variables = _NO_VARIABLES
         self.task = None
         self.generator = None
+        self._made = self.idle = None
 
     @property
     def made_calls(self) -> bool:

@@ -337,6 +337,9 @@ class Scheduler:
             self.executions.stopped(body.execution, body.missing_error())
             return
         body.is_over = True
+        for made in body.never_asked() if body.activity else ():
+            assert isinstance(made, DurableCall)
+            made.warn_unasked()
         if body.unawaited_failures:
             for failed in body.unawaited_failures.values():
                 logger.warning(

@@ -28,6 +28,7 @@ from ..protocol.requests import (
     TaskAcquire,
     TaskGet,
     TaskRelease,
+    Unblock,
 )
 from ..protocol.values import decode, encode
 from ..stores.base import Store
@@ -48,7 +49,7 @@ FOREVER_MS = 2**52
 class Held(Execution):
     """An execution with what its holder knows of it."""
 
-    __slots__ = ("body", "callee", "ended", "heard", "stopping", "watched")
+    __slots__ = ("body", "callee", "ended", "stopping", "watched")
 
     def __init__(self, task: Task, root: RootCall, callee: Callee) -> None:
         super().__init__(task.id, task.version, root)
@@ -56,7 +57,6 @@ class Held(Execution):
         self.ended: Callable[[Promise], None] | None = None
         self.body: LiveBody | None = None
         self.stopping: asyncio.Future[None] | None = None
-        self.heard: Callable[[Promise], None] | None = None
         self.watched: dict[Call, Callable[[Promise], None]] = {}
 
 
@@ -164,12 +164,14 @@ class Worker:
         self,
         reply: Reply,
         callee: Callee,
-        options: CallOptions = NO_OPTIONS,
-        ended: Callable[[Promise], None] | None = None,
+        options: CallOptions,
+        args: tuple[Any, ...] | None,
+        ended: Callable[[Promise], None],
     ) -> None:
         """Start an execution whose lease `task.create` just gave us; new or recorded before.
 
         Args:
+            args: The arguments, where they are plain and need not be decoded again.
             ended: Called with the settled record when the execution ends here.
         """
         task, promise = reply.task, reply.promise
@@ -180,10 +182,20 @@ class Worker:
         if task.version > 1:
             self._taking_soon(task.id, self._resume(task, promise, callee, options, ended))
             return
-        self._start(Held(task, self._root(callee, promise, options), callee), [], ended)
+        if args is None:
+            root = self._root(callee, promise, options)
+        else:
+            root = RootCall(callee, promise, options)
+            root.args, root.takes_live = args, True
+        self._start(Held(task, root, callee), [], ended)
 
     def _message(self, message: Message) -> None:
-        if not isinstance(message, Execute) or not self._accepting:
+        if isinstance(message, Unblock):
+            held = self._held.get(message.promise.id)
+            if held is not None:
+                self._settled_outside(held, message.promise)
+            return
+        if not self._accepting:
             return
         id = message.id
         if id in self._held or id in self._taking or self._poison.is_set_aside(id):
@@ -265,8 +277,6 @@ class Worker:
         id = execution.id
         self._held[id] = execution
         execution.ended = ended
-        execution.heard = heard = partial(self._settled_outside, execution)
-        self.store.watch(id, heard)
         if records:
             execution.remember(records)
         self._drive(execution)
@@ -281,12 +291,8 @@ class Worker:
     # -- what happens to an execution --------------------------------------------------
 
     def fulfilling(self, root: Call) -> Execution:
-        """The execution whose root is about to be fulfilled: nobody outside may settle it now."""
-        execution = self._held[root.id]
-        if execution.heard is not None:
-            self.store.unwatch(root.id, execution.heard)
-            execution.heard = None
-        return execution
+        """The execution whose root is about to be fulfilled."""
+        return self._held[root.id]
 
     def fulfilled(self, root: Call, record: Promise) -> None:
         """The store acknowledged the outcome of a root: the execution is over."""
@@ -384,9 +390,6 @@ class Worker:
             self.store.unwatch(call.promise_id, heard)
 
     def _forget_watches(self, execution: Held) -> None:
-        if execution.heard is not None:
-            self.store.unwatch(execution.id, execution.heard)
-            execution.heard = None
         for call, heard in execution.watched.items():
             self.store.unwatch(call.promise_id, heard)
         execution.watched.clear()

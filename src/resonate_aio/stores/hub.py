@@ -142,6 +142,10 @@ class Hub:
 
     def _tell_watchers(self, message: Message) -> None:
         assert isinstance(message, Unblock)  # the machine sends nothing else to this address
+        if message.promise.tags.get("resonate:target") is not None:
+            for members in list(self._groups.values()):
+                for member in list(members):
+                    member.deliver(message)
         for settled in self._watchers.pop(message.promise.id, ()):
             try:
                 settled(message.promise)
