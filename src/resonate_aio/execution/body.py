@@ -61,6 +61,9 @@ class Body(Branch):
         id: The id of the call it computes; `call` is that call.
         position: How many batches it was given.
         open_calls: Calls that must end before the body may (S22).
+        waiting: The inputs that wait to be given (W), by member, in order of arrival.
+        is_plain: Nothing is replayed and no cancel is kept: inputs are given as they come.
+        is_owed: A recorded ask was not made again; at the body's end that is an error (S9a).
         live_tasks: How many asyncio tasks it has; `at` says which of them are at which wait.
         activity: Grows with every call and wait; what quiescence is judged by (S6).
         recorded: How many asks of earlier lives are still owed.
@@ -72,6 +75,8 @@ class Body(Branch):
     activity: int = 0
     open_calls: int = 0
     unawaited_failures: dict[str, Call] | None = None
+    is_plain: bool = True
+    is_owed: bool = False
     _sequential: bool = True
     _gain_start: int = 0
     _log: list[Batch] | None = None
@@ -82,7 +87,7 @@ class Body(Branch):
     _kept: dict[Any, tuple[int, Wait | None]] | None = None
     _made: Call | None = None
     idle: dict[Call, None] | None = None
-    _waiting: dict[str, Call | Wait] = {}
+    waiting: dict[str, Call | Wait] = {}
     _gain: list[Batch] = []
     at: dict[Any, Wait] = {}
 
@@ -94,7 +99,7 @@ class Body(Branch):
 
     def _open(self) -> None:
         """The first call: from now on the body has inputs, and they need room."""
-        self._waiting = {}
+        self.waiting = {}
         self._gain = []
         self.at = {}
 
@@ -103,6 +108,8 @@ class Body(Branch):
         recorded = Recorded(self.id, records)
         self._log = recorded.batches
         self._positions = recorded.positions
+        self.is_plain = False
+        self.is_owed = bool(recorded.positions)
         self._sequential = recorded.sequential
         self._gain_start = len(recorded.batches)
         self._owed = {}
@@ -136,6 +143,7 @@ class Body(Branch):
 
     def _made_again(self, call: Call) -> None:
         position = self._positions.pop(call.suffix, None) if self._positions else None
+        self.is_owed = bool(self._positions)
         if position is not None and self._owed is not None:
             self._owed[position] -= 1
         elif self._last_position > self.position:
@@ -195,7 +203,7 @@ class Body(Branch):
                 self.unawaited_failures = {}
             self.unawaited_failures[call.suffix] = call
         if not call.cut:
-            self._waiting[call.suffix] = call
+            self.waiting[call.suffix] = call
 
     def closed(self, call: Call) -> None:
         """The body need not wait for this call to end (any more)."""
@@ -240,12 +248,7 @@ class Body(Branch):
     @property
     def has_input(self) -> bool:
         """Whether something waits to be given, or a kept cancel may now be let through."""
-        return bool(self._waiting) or self._kept is not None
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether nothing is replayed and no cancel is kept: inputs are given as they come."""
-        return self._log is None and self._kept is None
+        return bool(self.waiting) or self._kept is not None
 
     def give_directly(self, call: Call) -> bool:
         """The call's outcome is durable, and the quiescent body is given it at once.
@@ -253,7 +256,7 @@ class Body(Branch):
         The common case of `arrived` and `next_batch` in one; False where something else
         waits, or the call is not what its body waits for: then those two have to be asked.
         """
-        if self._waiting or call.closed or not call.waits or call.waits[0].interrupted:
+        if self.waiting or call.closed or not call.waits or call.waits[0].interrupted:
             return False
         if call.cancelled_by is not None:
             return False
@@ -266,7 +269,7 @@ class Body(Branch):
 
     def next_batch(self) -> list[Call | Wait] | None:
         """What the quiescent body is given now, or None (S5). Moves the position."""
-        waiting = self._waiting
+        waiting = self.waiting
         if self._owed and self._owed.get(self.position, 0) > 0:
             return None
         log = self._log
@@ -328,6 +331,7 @@ class Body(Branch):
         """
         if self._kept is None:
             self._kept = {}
+            self.is_plain = False
         self._kept[owner] = (cancelling, past)
 
     def kept_cancel(self, owner: Any, cancelling: int) -> bool:
@@ -337,6 +341,7 @@ class Body(Branch):
         count, _ = self._kept.pop(owner)
         if not self._kept:
             self._kept = None
+            self.is_plain = self._log is None
         return count <= cancelling
 
     def kept_owners(self) -> list[Any]:
@@ -351,7 +356,7 @@ class Body(Branch):
 
     def _queue_interruption(self, wait: Wait) -> None:
         wait.interrupted = True
-        self._waiting[wait.member] = wait
+        self.waiting[wait.member] = wait
 
     # -- the end -----------------------------------------------------------------------
 
@@ -370,11 +375,6 @@ class Body(Branch):
         """The calls that were made but never awaited or yielded; in program order."""
         last = [] if self._made is None else [self._made]
         return last if self.idle is None else [*self.idle, *last]
-
-    @property
-    def is_owed(self) -> bool:
-        """Whether a recorded ask was not made again: at the body's end that is an error (S9a)."""
-        return bool(self._positions)
 
     def missing_error(self) -> NonDeterminismError:
         """The error that names the recorded ask which was not made again."""

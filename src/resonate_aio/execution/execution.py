@@ -48,12 +48,23 @@ class Execution:
 
     Attributes:
         id: The root promise's id.
+        remembers: Whether bodies that begin may find records of an earlier life.
         version: The task's version: the fence of every write.
         life: Whether its frames may still record.
         bodies: Every live body, held strongly (S30); ordered by start.
     """
 
-    __slots__ = ("_by_body", "_records", "bodies", "error", "id", "life", "root", "version")
+    __slots__ = (
+        "_by_body",
+        "_records",
+        "bodies",
+        "error",
+        "id",
+        "life",
+        "remembers",
+        "root",
+        "version",
+    )
 
     def __init__(self, id: str, version: int, root: Call) -> None:
         self.id = id
@@ -64,6 +75,7 @@ class Execution:
         self.error: BaseException | None = None
         self._records: dict[str, Promise] = {}
         self._by_body: dict[str, list[Promise]] = {}
+        self.remembers = False
 
     def remember(self, records: Iterable[Promise]) -> None:
         """Take over what earlier lives recorded (S9)."""
@@ -73,6 +85,7 @@ class Execution:
             named = (promise.param.headers or {}).get(EXPLICIT_HEADER)
             if named is not None:
                 explicit.append(named)
+        self.remembers = True
         roots = [self.id, *explicit]
         for promise in self._records.values():
             for root in roots:
@@ -80,11 +93,6 @@ class Execution:
                 if body is not None:
                     self._by_body.setdefault(body, []).append(promise)
                     break
-
-    @property
-    def remembers(self) -> bool:
-        """Whether bodies that begin may find records of an earlier life."""
-        return bool(self._by_body)
 
     def begin(self, body: Body) -> None:
         """A body starts: it takes over what was recorded of it.

@@ -195,7 +195,7 @@ class Scheduler:
         if self._slots is not None:
             self._slots.give_back(body)
         if body.is_plain:
-            if body.has_input:
+            if body.waiting:
                 self.soon(self.consider, body)
             return
         if body.kept_cancel(owner, _cancelling(owner)):

@@ -21,7 +21,7 @@ from .base import LOST, Acked, Refusal
 from .in_process import InProcessStore
 from .lineage import explicit_id, is_derived, is_root, is_targeted, prefixes, unstorable
 
-_INDEX_AT: Final = 512
+_INDEX_AT: Final = 2048
 """Changed ids that are worth a pass over them; bounds the pause this makes."""
 
 
@@ -85,9 +85,10 @@ class MemoryStore(InProcessStore):
                 tuple(source.callbacks.get(promise.id, ())),
                 tuple(source.listeners.get(promise.id, ())),
             )
-            copy._index_one(promise)
+            target.changed[promise.id] = None
         for schedule in source.schedules.values():
             target.load_schedule(schedule)
+        copy._index()
         return copy
 
     # -- the two doors
@@ -211,22 +212,26 @@ class MemoryStore(InProcessStore):
 
     def _index(self) -> None:
         machine = self._machine
-        promises = machine.promises
-        owned = self._owned
+        promises, owned = machine.promises, self._owned
         for id in machine.changed:
             promise = promises.get(id)
-            if promise is not None:
-                known = owned.get(promise.owner)
-                if known is None or id not in known:
-                    self._index_one(promise)
+            if promise is None:
+                continue
+            owner = promise.owner
+            if not owner:
+                if "." in id:
+                    self._index_foreign(id)
+                continue
+            ids = owned.get(owner)
+            if ids is None:
+                ids = owned[owner] = {}
+            if id not in ids:
+                ids[id] = None
+                if not is_derived(promise):
+                    self._index_foreign(id)
         machine.changed.clear()
 
-    def _index_one(self, promise: Promise) -> None:
-        id = promise.id
-        if promise.owner:
-            self._owned.setdefault(promise.owner, {})[id] = None
-            if is_derived(promise):
-                return
+    def _index_foreign(self, id: str) -> None:
         for prefix in prefixes(id):
             self._foreign.setdefault(prefix, {})[id] = None
 
