@@ -140,12 +140,19 @@ class Hub:
             self._is_scheduled = True
             self._loop.call_soon(self._drain, self._loop)
 
+    @staticmethod
+    def _hand_over(member: Member, message: Message) -> None:
+        try:
+            member.deliver(message)
+        except Exception:  # noqa: BLE001  one subscriber's fault must not stop the others
+            _log.exception("subscriber %s/%s failed on a message", member.group, member.pid)
+
     def _tell_watchers(self, message: Message) -> None:
         assert isinstance(message, Unblock)  # the machine sends nothing else to this address
         if message.promise.tags.get("resonate:target") is not None:
             for members in list(self._groups.values()):
                 for member in list(members):
-                    member.deliver(message)
+                    self._hand_over(member, message)
         for settled in self._watchers.pop(message.promise.id, ()):
             try:
                 settled(message.promise)
@@ -192,10 +199,7 @@ class Hub:
             if member is None:
                 _log.debug("nobody here takes messages to %s: dropped", address)
                 continue
-            try:
-                member.deliver(message)
-            except Exception:  # noqa: BLE001  one subscriber's fault must not stop the others
-                _log.exception("subscriber %s/%s failed on a message", member.group, member.pid)
+            self._hand_over(member, message)
         if self._queue and self._loop is loop:
             loop.call_soon(self._drain, loop)
         else:
