@@ -78,6 +78,7 @@ class Body(Branch):
     is_plain: bool = True
     is_owed: bool = False
     _sequential: bool = True
+    _creates: int = 0
     _gain_start: int = 0
     _log: list[Batch] | None = None
     _positions: dict[str, int] | None = None
@@ -112,6 +113,7 @@ class Body(Branch):
         self.is_owed = bool(recorded.positions)
         self._sequential = recorded.sequential
         self._gain_start = len(recorded.batches)
+        self._creates = len(recorded.positions)
         self._owed = {}
         for position in recorded.positions.values():
             self._owed[position] = self._owed.get(position, 0) + 1
@@ -167,26 +169,38 @@ class Body(Branch):
             self.open_calls += 1
 
     def headers_for(self, call: Call) -> dict[str, str] | None:
-        """The log part of a new create's headers (S4), and the log is then carried."""
-        gain = self._gain
-        number = self.count
+        """The log part of a new create's headers (S4), and the log is then carried.
+
+        None while the body is a plain sequence: call, wait for it, next call.
+        """
         if self._sequential:
-            expected = number - 1
-            plain = (
-                call.position == expected
-                and call.suffix == str(number)
-                and (not gain or (len(gain) == 1 and gain[0] == (str(expected),)))
-                and len(gain) == min(expected, 1)
-            )
-            if plain:
-                gain.clear()
-                self._gain_start = self.position
+            before = self.count - 1
+            if call.position == before == self._creates and self.siblings is None:
+                self._creates += 1
                 return None
-            self._sequential = False
-        header = log_header(call.position, self._gain_start, gain)
+            self._leave_sequence()
+        header = log_header(call.position, self._gain_start, self._gain)
         self._gain = []
         self._gain_start = self.position
         return {LOG_HEADER: header}
+
+    def _leave_sequence(self) -> None:
+        """From now on creates carry the log; what the last one left out is carried first."""
+        self._sequential = False
+        self._gain_start = self.position
+        self._gain = []
+        if self.position and self.position == self._creates:
+            self._gain_start -= 1
+            self._gain.append((str(self.position),))
+
+    def _gained(self, names: Batch) -> None:
+        """A new batch is about to be given: the next create carries it."""
+        if self._sequential:
+            is_next = self.count == self.position + 1 == self._creates
+            if is_next and len(names) == 1 and names[0] == str(self.count):
+                return
+            self._leave_sequence()
+        self._gain.append(names)
 
     # -- inputs ------------------------------------------------------------------------
 
@@ -263,7 +277,7 @@ class Body(Branch):
         call.state = GIVEN
         call.closed = True
         self.open_calls -= 1
-        self._gain.append((call.suffix,))
+        self._gained((call.suffix,))
         self.position += 1
         return True
 
@@ -284,7 +298,7 @@ class Body(Branch):
             names = tuple(waiting)
             batch = list(waiting.values())
             waiting.clear()
-            self._gain.append(names)
+            self._gained(names)
         self.position += 1
         for given in batch:
             if isinstance(given, Call):

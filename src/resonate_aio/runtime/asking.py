@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .awaitables import DurableCall, RootCall
     from .scheduler import Scheduler
 
+_PENDING = PromiseState.PENDING
 _TIMER_TAGS = {"resonate:timer": "true", "resonate:scope": "global"}
 _EXTERNAL_TAGS = {"resonate:external": "true", "resonate:scope": "global"}
 _NO_TAGS: dict[str, str] = {}
@@ -40,12 +41,14 @@ _NO_TAGS: dict[str, str] = {}
 class Asking:
     """The scheduler's way to the store."""
 
-    __slots__ = ("_now_ms", "_scheduler", "_store")
+    __slots__ = ("_arguments_count", "_in_process", "_now_ms", "_scheduler", "_store")
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
         self._store = scheduler.store
         self._now_ms = scheduler.clock.now_ms
+        self._in_process = scheduler.store.in_process
+        self._arguments_count = scheduler.settings.check_arguments
 
     def ask(self, call: DurableCall[Any]) -> None:
         """A body asks for a call; called inside its step.
@@ -58,8 +61,10 @@ class Asking:
         execution = body.execution
         self._describe(call)
         body.asked(call)
+        decision: Decision | None = CREATE
         try:
-            decision = execution.recall(call, _where)
+            if execution.remembers:
+                decision = execution.recall(call, _where)
             if decision is CREATE:
                 decision = self._create(call, execution)
             elif decision is Decision.LOGGED:
@@ -98,7 +103,7 @@ class Asking:
             call.arguments_count = options.check_arguments
             if options.id is not None:
                 call.promise_id = options.id
-        if not self._scheduler.settings.check_arguments:
+        if not self._arguments_count:
             call.arguments_count = False
 
     def _create(self, call: DurableCall[Any], execution: Execution) -> Decision | None:
@@ -119,7 +124,7 @@ class Asking:
         tags = self._tags(call) if limited else _NO_TAGS
         promise = Promise(
             call.id,
-            PromiseState.PENDING,
+            _PENDING,
             call.timeout_at_ms,
             now_ms,
             Value(headers, call.data),
@@ -134,7 +139,7 @@ class Asking:
         self, call: DurableCall[Any], execution: Execution, promise: Promise
     ) -> Decision | None:
         awaited = (
-            not self._store.in_process
+            not self._in_process
             or call.promise_id != call.id
             or (call.kind is RUN and promise.timeout_at_ms < call.home.call.timeout_at_ms)
         )

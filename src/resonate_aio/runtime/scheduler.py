@@ -84,6 +84,7 @@ class Scheduler:
         self._queue: deque[tuple[Callable[..., None], Any, Any]] = deque()
         self._scheduled = False
         self._draining = False
+        self._starting: LiveBody | None = None
         self._flush_timer: asyncio.TimerHandle | None = None
         self._slots = Slots(settings.workers, self._soon_slot) if settings.workers else None
 
@@ -168,10 +169,14 @@ class Scheduler:
                 self.executions.stopped(execution, error)
                 return
         body.variables.run(current_branch.set, body)
-        if self._slots is None:
-            start(body)
-        else:
+        if self._slots is not None:
             self._slots.run(start, body)
+            return
+        self._starting = body
+        start(body)
+        if self._starting is None:
+            self._over(body)
+        self._starting = None
 
     def arguments(self, body: LiveBody) -> tuple[Any, dict[str, Any]]:
         """The arguments of a body: what its encoded ones decode to (S29)."""
@@ -284,7 +289,10 @@ class Scheduler:
         body.frame_over = True
         body.live_tasks -= 1
         body.outcome = (value, error)
-        self.soon(self._over, body)
+        if self._starting is body:
+            self._starting = None  # it ended in its first step: `begin` goes on from there
+        else:
+            self.soon(self._over, body)
 
     def _over(self, body: LiveBody, _: Any = None) -> None:
         if self._slots is not None:
