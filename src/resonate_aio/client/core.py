@@ -97,6 +97,7 @@ class ClientCore:
             # asyncio.run ended without stop(): nothing of that loop can be used any more.
             self._worker = None
             self._moving = None
+            self._calls.clear()
             self._fail_handles("its event loop was closed")
             return
         raise ResonateStoreError(
@@ -291,20 +292,18 @@ class ClientCore:
                 )
 
     def _soon(self, work: Coroutine[Any, Any, None], handle: Handle[Any]) -> None:
-        task = _outside(asyncio.get_running_loop(), self._guarded(work, handle))
+        task = _outside(asyncio.get_running_loop(), work)
         self._calls.add(task)
-        task.add_done_callback(self._calls.discard)
+        task.add_done_callback(partial(self._call_done, handle))
 
-    async def _guarded(self, work: Coroutine[Any, Any, None], handle: Handle[Any]) -> None:
-        try:
-            await work
-        except asyncio.CancelledError:
+    def _call_done(self, handle: Handle[Any], task: asyncio.Task[None]) -> None:
+        self._calls.discard(task)
+        if task.cancelled():
             handle.failed(
                 ResonateShutdownError(f"the client was stopped while {handle.id!r} was starting")
             )
-            raise
-        except Exception as error:  # whatever it is, it belongs to those who await the handle
-            handle.failed(error)
+        elif (error := task.exception()) is not None:
+            handle.failed(error)  # whatever it is, it belongs to those who await the handle
 
 
 class _Begin:

@@ -86,6 +86,7 @@ class DurableCall(Call, Coroutine[Any, Any, R], Generic[R]):
     settled_text: str | None = None
     variables: ContextVars | None = None
     expired: Callable[[], None] | None = None
+    timer: asyncio.TimerHandle | None = None
     _driver: Generator[Any, Any, R] | None = None
     _site: tuple[CodeType, int] | None = None
 

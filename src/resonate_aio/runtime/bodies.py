@@ -54,6 +54,7 @@ class LiveBody(Body):
     branch_tasks: dict[asyncio.Task[Any], Any] | None = None  # -> its branch, or its call
     outcome: tuple[Any, BaseException | None] | None = None
     held_timer: asyncio.TimerHandle | None = None
+    retry_timer: asyncio.TimerHandle | None = None
     attempt: int = 0
     dying_calls: int = 0
     made_calls_before: int = 0
@@ -80,6 +81,13 @@ class LiveBody(Body):
         self.scheduler = scheduler
         self.variables = variables
         self.owner = owner
+
+    def stop_timers(self) -> None:
+        """Nothing happens to this body by time any more."""
+        for timer in (self.held_timer, self.retry_timer, getattr(self.call, "timer", None)):
+            if timer is not None:
+                timer.cancel()
+        self.held_timer = self.retry_timer = None
 
     def let_go(self) -> None:
         """It is over: drop what refers back to it, so that nothing waits for the collector."""

@@ -16,11 +16,11 @@ from ..execution.body import Interruption
 from ..execution.call import Wait
 from ..execution.execution import ALIVE, Execution, Life
 from .awaitables import AsyncWait, DurableCall
+from .bodies import LiveBody
 from .functions import PLAIN
 from .stamps import current_branch
 
 if TYPE_CHECKING:
-    from .bodies import LiveBody
     from .scheduler import Scheduler
 
 logger = logging.getLogger("resonate_aio.runtime")
@@ -47,19 +47,25 @@ class Interrupts:
         branch = current_branch.get()
         inside = self._passing is body or (branch is not None and branch.body is body)
         if not inside:
-            self.drop(body.execution)
+            self.drop_from_outside(body.execution)
             self._scheduler.soon(self._let_die, wait)
             return
         self.interrupt(body, wait, wait.task)
         self._scheduler.soon(self._scheduler.consider, body)
 
-    def interrupt(self, body: LiveBody, wait: Wait, owner: Any) -> None:
-        """Feed an inside cancel at this wait to the body, and do what it answers."""
+    def interrupt(self, body: LiveBody, wait: Wait, owner: Any, *, kept: bool = False) -> None:
+        """Feed an inside cancel at this wait to the body, and do what it answers.
+
+        Args:
+            kept: The cancel is one that a former wait did not let through: this one does,
+                whatever its call would do about it (else a time limit around a loop of steps
+                that return a value when cancelled would never end).
+        """
         cancelling = owner.cancelling() if isinstance(owner, asyncio.Task) else 0
         if body.interrupted(wait, owner, cancelling) is Interruption.CANCEL_CHILD:
-            self._scheduler.soon(self._cancel_child, wait)
+            self._scheduler.soon(self._cancel_child, wait, kept)
 
-    def _cancel_child(self, wait: Wait, _: Any = None) -> None:
+    def _cancel_child(self, wait: Wait, kept: bool) -> None:
         """The local call a cancelled wait is for gets the cancel itself (S10)."""
         call = wait.call
         assert isinstance(call, DurableCall)
@@ -76,6 +82,10 @@ class Interrupts:
             call.cancelled_by = []
         call.cancelled_by.append(wait)
         if child is None:
+            self._scheduler.asking.settle_cut(call)
+            return
+        if kept:
+            self.abandon(child)
             self._scheduler.asking.settle_cut(call)
             return
         callee = call.callee
@@ -135,9 +145,17 @@ class Interrupts:
             return
         execution.life = life
         for body in list(execution.bodies.values()):
-            body.is_dead = True  # type: ignore[attr-defined]  # our bodies are live ones
+            assert isinstance(body, LiveBody)
+            body.is_dead = True
+            body.stop_timers()
             self._scheduler.soon(self._cancel_frames, body)
         self._scheduler.executions.dropped(execution)
+
+    def drop_from_outside(self, execution: Execution) -> None:
+        """Somebody else cancelled a frame: end the others too, and give the lease back."""
+        if execution.life is ALIVE:
+            self.drop(execution)
+            self._scheduler.executions.cancelled_from_outside(execution)
 
     def _cancel_frames(self, body: LiveBody, _: Any = None) -> None:
         if body.is_over:
@@ -145,7 +163,7 @@ class Interrupts:
         if body.generator is not None and not body.frame_over:
             wait = body.generator_wait
             if wait is not None:
-                self._scheduler.wake(body, wait, self.farewell(body))
+                self._scheduler.wake(body, wait, asyncio.CancelledError())
         elif body.task is not None and body.started and not body.task.done():
             body.task.cancel()
         elif body.frame_over or not body.started:
@@ -164,6 +182,7 @@ class Interrupts:
         """End a local call's frames whatever they do; what they return is dropped (S14)."""
         child.is_over = child.is_dead = child.abandoned = True
         child.execution.end(child)
+        child.stop_timers()
         for call in _running_below(child):
             self.abandon(call)
         if child.generator is not None and child.generator_wait is not None:

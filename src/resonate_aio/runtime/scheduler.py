@@ -204,7 +204,7 @@ class Scheduler:
                 self.soon(self.consider, body)
             return
         if body.kept_cancel(owner, _cancelling(owner)):
-            self.interrupts.interrupt(body, wait, owner)
+            self.interrupts.interrupt(body, wait, owner, kept=True)
         if body.has_input or body.is_held:
             self.soon(self.consider, body)
 
@@ -239,7 +239,7 @@ class Scheduler:
         for owner in body.kept_owners():
             wait = body.at.get(owner)
             if wait is not None and body.kept_cancel(owner, _cancelling(owner)):
-                self.interrupts.interrupt(body, wait, owner)
+                self.interrupts.interrupt(body, wait, owner, kept=True)
         batch = body.next_batch()
         if batch is None:
             if self._slots is not None and body.at:
@@ -322,7 +322,7 @@ class Scheduler:
             body.call.cancelled_by is None and body.task is not None and body.task.cancelling() > 0
         )
         if cancelled or isinstance(error, KeyboardInterrupt):
-            self.interrupts.drop(body.execution)
+            self.interrupts.drop_from_outside(body.execution)
 
     def _may_conclude(self, body: LiveBody) -> bool:
         """Whether every call asked has ended and no task of the body runs on (S22)."""
@@ -357,6 +357,8 @@ class Scheduler:
                     extra={"id": failed.id},
                 )
         del body.execution.bodies[body.id]
+        if body.held_timer is not None:
+            body.stop_timers()
         body.let_go()
         if error is not None and call.cancelled_by is not None:
             self.asking.settle_cut(call)
@@ -404,10 +406,11 @@ class Scheduler:
             error,
             extra={"id": call.id},
         )
-        self.loop.call_later(delay_s, self._again, body)
+        body.retry_timer = self.loop.call_later(delay_s, self._again, body)
         return True
 
     def _again(self, body: LiveBody) -> None:
+        body.retry_timer = None
         if body.execution.life is ALIVE and not body.is_over:
             if self._slots is None:
                 self.soon(_with_one, start, body)
@@ -435,6 +438,8 @@ class Scheduler:
         else:
             self._read_outcome(call, record)
         call.child = None
+        if call.timer is not None:
+            call.timer.cancel()
         if (
             call.kind is RUN
             and body.is_plain
@@ -476,10 +481,11 @@ class Scheduler:
         self.consider(body)
 
     def forget(self, body: LiveBody) -> None:
-        """A body of an execution that records no more has come to its end."""
-        if not body.is_over:
-            body.is_over = True
-            body.execution.end(body)
+        """A frame of an execution that records no more has come to its end."""
+        if body.branch_tasks or not body.frame_over:
+            return
+        body.is_over = True
+        body.execution.end(body)
         self.executions.frame_gone(body.execution)
 
     def overdue(self, call: DurableCall[Any]) -> None:
@@ -536,8 +542,8 @@ class Scheduler:
             if not body.branch_tasks:
                 body.branch_tasks = None
         body.live_tasks -= 1
-        if body.execution.life is not ALIVE:
-            self.executions.frame_gone(body.execution)
+        if body.is_dead:
+            self.forget(body)
         elif body.has_input or body.frame_over or body.is_held:
             self.soon(self.consider, body)
 

@@ -96,11 +96,13 @@ class Worker:
         self._variables = variables
         self._failed = failed
         self._held: dict[str, Held] = {}
+        self._dying: dict[Held, None] = {}
         self._taking: dict[str, asyncio.Task[None]] = {}
         self._chores: set[asyncio.Task[Any]] = set()
         self._poison = Poison(self.loop, settings)
         self._unsubscribe: Callable[[], None] | None = None
         self._accepting = False
+        self._unwaited: object = None
         self.scheduler = Scheduler(self.loop, store, clock, settings, context_of, self)
 
     # -- life --------------------------------------------------------------------------
@@ -127,7 +129,7 @@ class Worker:
         held = list(self._held.values())
         for execution in held:
             self.scheduler.interrupts.drop(execution)
-        await self._frames_end(held)
+        await self._frames_end([*self._dying])
         await asyncio.gather(*self._taking.values(), *self._chores, return_exceptions=True)
         for execution in held:
             await self._release(execution)
@@ -331,14 +333,22 @@ class Worker:
         self._held.pop(execution.id, None)
 
     def dropped(self, execution: Execution) -> None:
-        """An execution records nothing any more: what it waited for need not be watched."""
+        """An execution records nothing any more: its frames die, what it watched is let go."""
         assert isinstance(execution, Held)
         self._forget_watches(execution)
-        if self._accepting and execution.life is Life.DROPPED and execution.error is None:
-            held = self._held.get(execution.id)
-            if held is execution and held is not None:
-                self._held.pop(execution.id)
-                self._chore(self._release(held))
+        if execution.bodies:
+            self._dying[execution] = None
+
+    def cancelled_from_outside(self, execution: Execution) -> None:
+        """Somebody cancelled a frame: the application shuts down, or means us ill (S10).
+
+        The lease is given back without waiting, and not taken again for a while.
+        """
+        held = self._held.pop(execution.id, None)
+        if held is None or not self._accepting:
+            return
+        self._poison.set_aside(held.id, self._try_again)
+        self._unwaited = self.store.post(TaskRelease(held.id, held.version))
 
     def stopped(self, execution: Execution, error: ResonateError) -> None:
         """The program cannot go on (law 5, S42): waiters here get the error, the promise stays."""
@@ -362,9 +372,12 @@ class Worker:
 
     def frame_gone(self, execution: Execution) -> None:
         """A frame of a dropped execution has ended."""
-        if isinstance(execution, Held) and execution.stopping is not None:
-            if not execution.bodies and not execution.stopping.done():
-                execution.stopping.set_result(None)
+        assert isinstance(execution, Held)
+        if execution.bodies:
+            return
+        self._dying.pop(execution, None)
+        if execution.stopping is not None and not execution.stopping.done():
+            execution.stopping.set_result(None)
 
     # -- waiting for promises others settle --------------------------------------------
 
@@ -397,7 +410,7 @@ class Worker:
     def at_deadline(self, call: DurableCall[Any]) -> None:
         """A local child with a deadline of its own: end it when that comes (S14, S20)."""
         wait_s = max(call.timeout_at_ms - self._clock.now_ms(), 0) / 1000
-        self.loop.call_later(wait_s, self._overdue, call)
+        call.timer = self.loop.call_later(wait_s, self._overdue, call)
 
     def _overdue(self, call: DurableCall[Any]) -> None:
         if call.is_ended or call.cut or call.home.execution.life is not ALIVE:

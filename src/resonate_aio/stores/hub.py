@@ -90,6 +90,12 @@ class Hub:
         self._queue.clear()
         self._is_scheduled = False
 
+    def clear(self) -> None:
+        """Nobody who joined or watches is there any more."""
+        self._groups.clear()
+        self._turns.clear()
+        self._watchers.clear()
+
     def join(self, member: Member) -> None:
         """Let the member take part."""
         self._groups.setdefault(member.group, []).append(member)
@@ -99,10 +105,11 @@ class Hub:
         if not member.is_live:
             return
         member.is_live = False
-        members = self._groups[member.group]
-        members.remove(member)
+        members = self._groups.get(member.group, [])
+        if member in members:
+            members.remove(member)
         if not members:
-            del self._groups[member.group]
+            self._groups.pop(member.group, None)
             self._turns.pop(member.group, None)
 
     def watch(self, id: str, settled: Settled) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextvars import Context
 from typing import Final
 
 from ..clock import Clock, SystemClock
@@ -104,7 +105,8 @@ class InProcessStore:
         if promise is not None and promise.state is PromiseState.PENDING:
             self._machine.watched[promise_id] = None
             return
-        task = loop.create_task(self._tell_settled(promise_id))
+        # A context of its own: the caller may be a durable function's step.
+        task = loop.create_task(self._tell_settled(promise_id), context=Context())
         self._late_watches.add(task)
         task.add_done_callback(self._late_watches.discard)
 
@@ -155,9 +157,19 @@ class InProcessStore:
                 raise ResonateStoreError("the store is open on another event loop: close it there")
             self._users = 0
             self._unbind()
+            self._holders_are_gone()
         self._users += 1
         if self._users == 1:
             self._bind(loop)
+
+    def _holders_are_gone(self) -> None:
+        """The loop was closed under everybody who used the store: their leases have ended."""
+        self._hub.clear()
+        self._machine.watched.clear()
+        now_ms = self._clock.now_ms()
+        for task in list(self._machine.tasks.values()):
+            if task.state is TaskState.ACQUIRED:
+                self._machine.end_lease(task.id, now_ms)
 
     def _leave(self) -> bool:
         """Count one user less; whether that was the last one."""
