@@ -1,359 +1,295 @@
-"""Crash everywhere: run a program once, then again with a crash at every store operation.
+"""Crash everywhere: put a program through a crash at every instant at which one can matter.
 
-A crash drops every object of a life inertly (S32): its loop never runs again, its frames
-stay referenced, only what the store had recorded is kept. The next life starts on that with
-a fresh client and calls the program again. Whatever instant the crash fell on, the result
-and the recorded values must be those of the run without a crash.
+    from resonate_aio.testing import crash_everywhere
+
+    def test_checkout_survives():
+        async def main(resonate):
+            resonate.register(checkout)
+            return await resonate.run("order-42", checkout, "42")
+
+        crash_everywhere(main)
+
+The program runs once undisturbed. Then it runs again and again, each time with a crash at
+another point: before or after one of its store operations, or between two steps of the
+event loop. A crash is what `kill -9` is: nothing of the process runs any more, only what
+the store had recorded is there for the next one. The next process calls the program again,
+and whatever the instant, the result and the recorded values must be those of the run that
+was left alone. Time is virtual: an hour's `ctx.sleep` costs nothing.
+
+This file plans the runs and compares them; `theatre` carries them out.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import os
-import tempfile
-from functools import partial
-from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, Protocol
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from random import Random
+from typing import Any, Literal
 
 import msgspec
 
-from ..client.resonate import Resonate
-from ..protocol.records import Promise, PromiseState, Value
-from ..protocol.requests import Message, PromiseSearch, Reply, Request
 from ..runtime.settings import Settings
-from ..stores.base import Acked, Refusal, Store
-from ..stores.memory import MemoryStore
-from ..stores.sqlite import SqliteStore
-from .loop import Killed, SimClock, SimLoop
+from .theatre import FaultError, Main, MemoryStage, Outcome, Records, SqliteStage, Theatre
 
-Main = Callable[[Resonate], Awaitable[Any]]
+__all__ = ["CrashError", "MemoryStage", "Report", "SqliteStage", "Theatre", "crash_everywhere"]
 
-_LIVES = 60
-_START_MS = 1_700_000_000_000
+_SHOWN_CHARACTERS = 300
+_SHOWN_RECORDS = 5
+_PATIENCE = 10
+_PATIENCE_S = 36_000.0
 
 
 class CrashError(AssertionError):
-    """A law did not hold; the message says after which crash, and how to run it again."""
+    """A program did not come through a crash as it must; the message says all of this.
 
-
-class Outcome(msgspec.Struct, frozen=True):
-    """What one run left: its result, the settled records, and how many operations it took."""
-
-    result: Any
-    records: dict[str, tuple[str, str | None]]
-    operations: int
-    crashes: int
-
-
-class Stage(Protocol):
-    """A kind of store that can be crashed."""
-
-    def open(self, loop: SimLoop, clock: SimClock) -> Store:
-        """The store of the next life."""
-        ...
-
-    def crash(self) -> None:
-        """End the life now: keep what is recorded, nothing else."""
-        ...
-
-    def settled(self) -> dict[str, tuple[str, str | None]]:
-        """State and value of every settled record, after a crash or an orderly end."""
-        ...
-
-    def close(self) -> None:
-        """Remove what is left."""
-        ...
-
-
-class MemoryStage:
-    """Memory: everything applied is recorded."""
-
-    def __init__(self) -> None:
-        self._store: MemoryStore | None = None
-
-    def open(self, loop: SimLoop, clock: SimClock) -> Store:
-        """The store of the next life."""
-        self._store = (
-            MemoryStore(clock=clock) if self._store is None else self._store.crash_copy(clock=clock)
-        )
-        return self._store
-
-    def crash(self) -> None:
-        """End the life now."""
-        assert self._store is not None
-        self._store = self._store.crash_copy()
-
-    def settled(self) -> dict[str, tuple[str, str | None]]:
-        """State and value of every settled record."""
-        assert self._store is not None
-        return {
-            promise.id: (str(promise.state), promise.value.data)
-            for promise in self._store.machine.promises.values()
-            if promise.state is not PromiseState.PENDING
-        }
-
-    def close(self) -> None:
-        """Nothing is left."""
-
-
-class SqliteStage:
-    """A SQLite file: what was not committed is lost."""
-
-    def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="resonate-aio-crash-")
-        self._path = os.path.join(self._folder.name, "app.db")
-        self._store: SqliteStore | None = None
-
-    def open(self, loop: SimLoop, clock: SimClock) -> Store:
-        """The store of the next life."""
-        store = self._store = SqliteStore(self._path, synchronous="NORMAL", clock=clock)
-        loop.add_busy_check(lambda: store.is_busy)
-        return store
-
-    def crash(self) -> None:
-        """End the life now."""
-        assert self._store is not None
-        self._store.crash()
-
-    def settled(self) -> dict[str, tuple[str, str | None]]:
-        """State and value of every settled record."""
-        loop = SimLoop(start_s=0.0)
-        store = SqliteStore(self._path, synchronous="NORMAL", clock=SimClock(loop, _START_MS))
-        loop.add_busy_check(lambda: store.is_busy)
-
-        async def read() -> dict[str, tuple[str, str | None]]:
-            await store.open()
-            try:
-                return {
-                    promise.id: (str(promise.state), promise.value.data)
-                    for promise in await _everything(store)
-                    if promise.settled_at_ms is not None
-                }
-            finally:
-                await store.close()
-
-        try:
-            return loop.run_until_complete(read())
-        finally:
-            loop.close()
-
-    def close(self) -> None:
-        """Remove the file."""
-        self._folder.cleanup()
-
-
-async def _everything(store: Store) -> list[Promise]:
-    found: list[Promise] = []
-    cursor: str | None = None
-    while True:
-        reply = await store.call(PromiseSearch(limit=1000, cursor=cursor))
-        found.extend(reply.promises)
-        cursor = reply.cursor
-        if cursor is None:
-            return found
-
-
-class CrashingStore:
-    """A store that ends the life before or after its n-th operation.
-
-    Args:
-        crash_at: Twice the number of the operation (from 0), plus 1 to crash after it.
-        crash: Carries the crash out.
-    """
-
-    def __init__(self, inner: Store, crash_at: int | None, crash: Callable[[], None]) -> None:
-        self._inner = inner
-        self._crash_at = crash_at
-        self._crash = crash
-        self._is_dead = False
-        self.operations = 0
-        self.in_process = inner.in_process
-        self.durable_at_once = inner.durable_at_once
-
-    @contextlib.contextmanager
-    def _operation(self) -> Iterator[None]:
-        self._end_if_dead()
-        point = 2 * self.operations
-        self.operations += 1
-        if point == self._crash_at:
-            self._end()
-        yield
-        self._end_if_dead()
-        if point + 1 == self._crash_at:
-            self._end()
-
-    def _end(self) -> None:
-        self._is_dead = True
-        self._crash()
-        raise Killed
-
-    def _end_if_dead(self) -> None:
-        if self._is_dead:
-            raise Killed
-
-    async def open(self) -> None:
-        """As the store's."""
-        await self._inner.open()
-
-    async def close(self) -> None:
-        """As the store's."""
-        await self._inner.close()
-
-    async def call(self, request: Request) -> Reply:
-        """One operation."""
-        with self._operation():
-            return await self._inner.call(request)
-
-    def post(self, request: Request) -> Reply | asyncio.Future[Reply]:
-        """One operation; what comes later comes at its end."""
-        with self._operation():
-            answer = self._inner.post(request)
-        if isinstance(answer, asyncio.Future):
-            later: asyncio.Future[Reply] = answer.get_loop().create_future()
-            answer.add_done_callback(partial(self._pass_on, later))
-            return later
-        return answer
-
-    def _pass_on(self, later: asyncio.Future[Reply], answer: asyncio.Future[Reply]) -> None:
-        self._end_if_dead()
-        if not later.done():
-            later.set_result(answer.result())
-
-    async def load(self, root: str) -> list[Promise]:
-        """One operation."""
-        with self._operation():
-            return await self._inner.load(root)
-
-    def fence_create(
-        self, task_id: str, version: int, promise: Promise, acked: Acked | None, context: Any
-    ) -> Promise | Refusal | None:
-        """One operation."""
-        with self._operation():
-            return self._inner.fence_create(task_id, version, promise, acked, context)
-
-    def fence_settle(
-        self,
-        task_id: str,
-        version: int,
-        promise_id: str,
-        state: PromiseState,
-        value: Value,
-        acked: Acked,
-        context: Any,
-    ) -> Promise | Refusal | None:
-        """One operation."""
-        with self._operation():
-            return self._inner.fence_settle(
-                task_id, version, promise_id, state, value, acked, context
-            )
-
-    def fulfill(
-        self,
-        task_id: str,
-        version: int,
-        state: PromiseState,
-        value: Value,
-        acked: Acked,
-        context: Any,
-    ) -> Promise | Refusal | None:
-        """One operation."""
-        with self._operation():
-            return self._inner.fulfill(task_id, version, state, value, acked, context)
-
-    def flush(self) -> None:
-        """As the store's."""
-        self._end_if_dead()
-        self._inner.flush()
-
-    def watch(self, promise_id: str, settled: Callable[[Promise], None]) -> None:
-        """As the store's."""
-        self._end_if_dead()
-        self._inner.watch(promise_id, settled)
-
-    def unwatch(self, promise_id: str, settled: Callable[[Promise], None]) -> None:
-        """As the store's."""
-        self._end_if_dead()
-        self._inner.unwatch(promise_id, settled)
-
-    def subscribe(
-        self, group: str, pid: str, deliver: Callable[[Message], None]
-    ) -> Callable[[], None]:
-        """As the store's."""
-        self._end_if_dead()
-        return self._inner.subscribe(group, pid, deliver)
-
-
-class Theatre:
-    """Runs lives of one program, one after the other, on one stage.
-
-    Args:
-        main: The whole program: called in every life with a fresh client.
-        stage: Where it is recorded.
-        settings: The worker's settings, for every life.
-        crashed: Called at the instant of each crash: what the program itself counts
-            (effects) is frozen there.
+    Attributes:
+        program: Its name.
+        store: "memory" or "sqlite".
+        seed: The seed of the run.
+        points: The crash points of the run, as `only=` takes them.
+        reason: What was wrong.
     """
 
     def __init__(
         self,
-        main: Main,
-        stage: Stage,
-        *,
-        settings: Settings | None = None,
-        crashed: Callable[[], None] = lambda: None,
+        reason: str,
+        program: str,
+        store: str,
+        seed: int,
+        points: Sequence[int],
+        places: Sequence[str],
     ) -> None:
-        self._main = main
-        self._stage = stage
-        self._settings = settings
-        self._crashed = crashed
-        self._clock_s = 0.0
+        self.reason = reason
+        self.program = program
+        self.store = store
+        self.seed = seed
+        self.points = tuple(points)
+        where = "".join(f"\n  life {n}: crash {place}" for n, place in enumerate(places, 1))
+        again = f"crash_everywhere({program}, store={store!r}, seed={seed}, only={self.points!r})"
+        super().__init__(
+            f"{program!r} on {store}, seed {seed}: {reason}{where or ' (no crash at all)'}"
+            f"\n  again: {again}"
+        )
 
-    def life(self, crash_at: int | None) -> tuple[Any, int, bool]:
-        """One life.
+
+class Report(msgspec.Struct, frozen=True):
+    """What `crash_everywhere` did.
+
+    Attributes:
+        program: Name of the program.
+        store: "memory" or "sqlite".
+        seed: The seed of its random crash points.
+        result: What the program returned, every time.
+        records: State and encoded value of each settled promise at the undisturbed end.
+        operations: Store operations of the undisturbed run.
+        runs: How often the program was run with crashes.
+        crashes: How many crashes fell in these runs.
+    """
+
+    program: str
+    store: str
+    seed: int
+    result: Any
+    records: Records
+    operations: int
+    runs: int
+    crashes: int
+
+
+def crash_everywhere(
+    main: Main,
+    *,
+    store: Literal["memory", "sqlite"] = "memory",
+    seed: int = 0,
+    effects: Counter[str] | None = None,
+    values_vary: bool = False,
+    between: int = 0,
+    random_runs: int = 0,
+    lives: int = 6,
+    only: Sequence[int] | None = None,
+    name: str | None = None,
+    settings: Settings | None = None,
+) -> Report:
+    """Run a program once, then with a crash before and after each of its store operations.
+
+    `main` is called in every life with a fresh client. It registers the functions first, then
+    starts executions under ids that are the same each time, and returns what it has to show;
+    it neither starts nor stops the client. What it returns must depend on recorded values
+    only: not on how often it was called, not on the time of day. Call this from an ordinary
+    test function, not from inside a running event loop.
+
+    Args:
+        main: The whole program: `async def main(resonate): ...`.
+        store: Where it is recorded: "memory" is fast, "sqlite" a real file that loses what
+            was not committed.
+        seed: Chooses the random crash points.
+        effects: A counter in which steps count themselves as they start, by their promise's
+            id: `effects[ctx.id] += 1`. A step whose result was recorded when the crash came
+            must never start again. It is emptied before each run.
+        values_vary: Recorded values may differ between runs (random numbers, times). What was
+            recorded at a crash must still be there at the end, unchanged.
+        between: How many runs with one crash between two store operations, at a handle of
+            the event loop that the seed chooses.
+        random_runs: How many runs with several crashes, at points that the seed chooses.
+        lives: How many crashes such a run has at most.
+        only: One run with these crash points, as a `CrashError` names them, instead of all.
+        name: Name of the program in messages; its own name where absent.
+        settings: The worker's settings.
+
+    Returns:
+        What was done; worth an assertion that it was not nothing.
+
+    Raises:
+        CrashError: Some run differed; the message names program, seed and crash points, and
+            the line that repeats that run alone.
+        Exception: What the program raised when it was left alone.
+    """
+    trial = _Trial(main, store, seed, effects, values_vary, name, settings)
+    base = trial.undisturbed()
+    if only is not None:
+        plans: Iterator[tuple[int, ...]] = iter([tuple(only)])
+    else:
+        plans = _plans(base, Random(f"{trial.name}/{seed}"), between, random_runs, lives)  # noqa: S311
+    runs = crashes = 0
+    for points in plans:
+        crashes += trial.run(base, points)
+        runs += 1
+    return Report(
+        trial.name, store, seed, base.result, base.records, base.operations, runs, crashes
+    )
+
+
+def _plans(
+    base: Outcome, rng: Random, between: int, random_runs: int, lives: int
+) -> Iterator[tuple[int, ...]]:
+    for point in range(2 * base.operations):
+        yield (point,)
+    handles = base.lives[-1].handles
+    for _ in range(between):
+        yield (-rng.randint(1, handles),)
+    for _ in range(random_runs):
+        yield tuple(
+            -rng.randint(1, handles) if rng.random() < 0.25 else rng.randrange(2 * base.operations)
+            for _ in range(rng.randint(2, max(lives, 2)))
+        )
+
+
+class _Trial:
+    """One program on one kind of store, run again and again."""
+
+    def __init__(
+        self,
+        main: Main,
+        store: str,
+        seed: int,
+        effects: Counter[str] | None,
+        values_vary: bool,
+        name: str | None,
+        settings: Settings | None,
+    ) -> None:
+        if store not in _STAGES:
+            raise ValueError(f"store is one of {', '.join(_STAGES)}, got {store!r}")
+        self.name: str = name or getattr(main, "__name__", type(main).__name__)
+        self._main = main
+        self._store = store
+        self._seed = seed
+        self._effects: Counter[str] = effects if effects is not None else Counter()
+        self._values_vary = values_vary
+        self._settings = settings
+        self._limit_s: float | None = None
+        self._at_crash: list[tuple[Records, Counter[str]]] = []
+        self._started: list[Counter[str]] = []
+
+    def undisturbed(self) -> Outcome:
+        """The run without a crash; it also says how long one may take."""
+        base = self._play(())
+        self._limit_s = _PATIENCE * base.lives[0].took_s + _PATIENCE_S
+        return base
+
+    def run(self, base: Outcome, points: tuple[int, ...]) -> int:
+        """One run with crashes, compared with the undisturbed one.
 
         Returns:
-            Its result, its number of operations, and whether it ended in the crash.
+            How many crashes fell.
         """
-        loop = SimLoop(start_s=self._clock_s)
-        clock = SimClock(loop, _START_MS)
-        inner = self._stage.open(loop, clock)
+        outcome = self._play(points)
+        places = [life.at for life in outcome.lives[:-1]]
+        reason = self._difference(base, outcome)
+        if reason:
+            raise CrashError(reason, self.name, self._store, self._seed, points, places)
+        return outcome.crashes
 
-        def crash() -> None:
-            self._stage.crash()
-            self._crashed()
-            loop.keep(resonate)
-            loop.kill()
-
-        store = CrashingStore(inner, crash_at, crash)
-        resonate = Resonate(store=store, pid="crash", clock=clock, settings=self._settings)
-
-        async def whole() -> Any:
-            async with resonate:
-                return await self._main(resonate)
-
+    def _play(self, points: tuple[int, ...]) -> Outcome:
+        self._effects.clear()
+        self._at_crash.clear()
+        self._started.clear()
+        stage = _STAGES[self._store]()
+        theatre = Theatre(
+            self._main,
+            stage,
+            settings=self._settings,
+            crashed=lambda: self._started.append(Counter(self._effects)),
+            found=self._found,
+            limit_s=self._limit_s,
+        )
         try:
-            result = loop.run_until_complete(whole())
-        except Killed:
-            self._clock_s = loop.time()
-            return None, store.operations, True
-        left = [task for task in asyncio.all_tasks(loop) if not task.done()]
-        if left:
-            raise CrashError(f"stop() left tasks behind: {left}")
-        if loop.exceptions:
-            raise CrashError(f"the event loop caught: {loop.exceptions[0]}")
-        self._clock_s = loop.time()
-        loop.close()
-        return result, store.operations, False
+            return theatre.play(points)
+        except FaultError as fault:
+            error, reason = fault, str(fault)
+        except Exception as raised:
+            if not points:
+                raise
+            error, reason = raised, f"it raised {type(raised).__name__}: {raised}"  # type: ignore[assignment]
+        finally:
+            stage.close()
+        places = theatre.places
+        raise CrashError(reason, self.name, self._store, self._seed, points, places) from error
 
-    def play(self, crashes: list[int]) -> Outcome:
-        """Lives with these crash points, then lives without until one ends in order."""
-        operations = done = 0
-        for number in range(_LIVES):
-            crash_at = crashes[number] if number < len(crashes) else None
-            result, count, crashed = self.life(crash_at)
-            operations = operations or count
-            if not crashed:
-                return Outcome(result, self._stage.settled(), operations, done)
-            done += 1
-        raise CrashError(f"no orderly end after {_LIVES} lives")
+    def _found(self, settled: Records) -> None:
+        """A life begins with these records: they were there when the one before it ended."""
+        for started in self._started:
+            self._at_crash.append((settled, started))
+        self._started.clear()
+
+    def _difference(self, base: Outcome, outcome: Outcome) -> str:
+        """What is wrong with this run, or nothing."""
+        if outcome.result != base.result:
+            return f"it returned {_shown(outcome.result)} instead of {_shown(base.result)}"
+        for life, (settled, started) in enumerate(self._at_crash, 1):
+            lost = _changes(settled, {id: outcome.records.get(id) for id in settled})
+            if lost:
+                return f"what was recorded at the crash of life {life} changed: {lost}"
+            for id in settled:
+                if self._effects[id] > started[id]:
+                    return f"step {id!r} was recorded at the crash of life {life} and started again"
+        if not self._values_vary:
+            other = _changes(base.records, outcome.records)
+            if other:
+                return f"it recorded something else: {other}"
+        return ""
+
+
+_STAGES: dict[str, type[MemoryStage | SqliteStage]] = {
+    "memory": MemoryStage,
+    "sqlite": SqliteStage,
+}
+
+
+def _changes(expected: Records, found: Any) -> str:
+    """How the found records differ from the expected ones, in a few words."""
+    ids = [id for id in {**expected, **found} if expected.get(id) != found.get(id)]
+    shown = [
+        f"{id!r} is {_record(found.get(id))} instead of {_record(expected.get(id))}"
+        for id in sorted(ids)[:_SHOWN_RECORDS]
+    ]
+    more = len(ids) - len(shown)
+    return "; ".join(shown) + (f"; and {more} more" if more > 0 else "")
+
+
+def _record(record: tuple[str, str | None] | None) -> str:
+    return "not settled" if record is None else f"{record[0]} {_shown(record[1])}"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "..."
