@@ -63,7 +63,7 @@ class ClientCore:
         self._moving: asyncio.Task[None] | None = None
         self._calls: set[asyncio.Task[None]] = set()
         self._handles: dict[str, list[Handle[Any]]] = {}
-        self._incarnation = 0
+        self._is_stopping = False
         self._own_target = f"poll://any@{group}/{pid}"
         registry.on_change(self._function_registered)
 
@@ -74,8 +74,19 @@ class ClientCore:
         """Whether the client takes work on a loop."""
         return self._worker is not None
 
+    async def start(self) -> None:
+        """Start unless started, after a stop that is under way."""
+        self._is_stopping = False
+        await self.ensure_started()
+
     async def ensure_started(self) -> None:
-        """Start unless started; on another loop than before, start there."""
+        """Start unless started; on another loop than before, start there.
+
+        Raises:
+            ResonateShutdownError: A stop is under way.
+        """
+        if self._is_stopping and self._loop is asyncio.get_running_loop():
+            raise ResonateShutdownError("the client is being stopped")
         if self._worker is not None and self._moving is None:
             if self._loop is asyncio.get_running_loop():
                 return
@@ -87,6 +98,7 @@ class ClientCore:
         if self._worker is None and self._moving is None:
             return
         self._check_loop()
+        self._is_stopping = True
         await self._move(self._stop)
 
     def _check_loop(self) -> None:
@@ -97,6 +109,7 @@ class ClientCore:
             # asyncio.run ended without stop(): nothing of that loop can be used any more.
             self._worker = None
             self._moving = None
+            self._is_stopping = False
             self._calls.clear()
             self._fail_handles("its event loop was closed")
             return
@@ -128,7 +141,6 @@ class ClientCore:
         if self._worker is not None:
             return
         await self.store.open()
-        self._incarnation += 1
         worker = Worker(
             self.store,
             self.clock,
@@ -162,6 +174,7 @@ class ClientCore:
         await asyncio.gather(*self._calls, return_exceptions=True)
         self._fail_handles("the client was stopped")
         await self.store.close()
+        self._is_stopping = False
         logger.info("stopped: group %s, pid %s", self.group, self.pid)
 
     def _function_registered(self) -> None:

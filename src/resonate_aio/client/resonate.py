@@ -134,7 +134,7 @@ class Resonate:
 
     async def start(self) -> None:
         """Begin to take work: what an earlier process left goes on. Idempotent."""
-        await self._core.ensure_started()
+        await self._core.start()
 
     async def stop(self) -> None:
         """Stop: frames end, leases are given back, everything of ours is closed.

@@ -281,6 +281,13 @@ class Body(Branch):
         self.position += 1
         return True
 
+    @property
+    def only_limits_wait(self) -> bool:
+        """Whether every input that waits is a time limit that was reached (S11a)."""
+        return bool(self.waiting) and all(
+            isinstance(given, Call) and given.kind is TIMEOUT for given in self.waiting.values()
+        )
+
     def next_batch(self) -> list[Call | Wait] | None:
         """What the quiescent body is given now, or None (S5). Moves the position."""
         waiting = self.waiting

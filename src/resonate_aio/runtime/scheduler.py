@@ -230,7 +230,9 @@ class Scheduler:
             else:
                 self.executions.held(body)
             return
-        if self._slots is None:
+        # A time limit that was reached runs nothing of the body by itself: it needs no slot,
+        # and must not wait for the very step it is to end.
+        if self._slots is None or body.only_limits_wait:
             self._give_now(body)
         else:
             self._slots.run(self._give_now, body)
@@ -256,6 +258,8 @@ class Scheduler:
                         self.wake(body, wait, None)
         if body.has_input:
             self.soon(self.consider, body)
+        elif body.has_slot and body.at:
+            self.quiet.watch(body)  # others of its waits go on: the slot goes back when it rests
 
     def _expire(self, body: LiveBody, call: Call) -> None:
         assert isinstance(call, DurableCall)
@@ -549,7 +553,8 @@ class Scheduler:
 
 
 def _with_one(action: Callable[[LiveBody], None], body: LiveBody) -> None:
-    action(body)
+    if not body.is_over:
+        action(body)
 
 
 def _cancelling(owner: Any) -> int:

@@ -48,10 +48,11 @@ class Slots:
         if not body.has_slot:
             return
         body.has_slot = False
-        if self._queue:
+        while self._queue:
             action, other = self._queue.popleft()
-            other.has_slot = True
             other.awaits_slot = False
-            self._soon(action, other)
-        else:
-            self._free += 1
+            if not other.is_over:
+                other.has_slot = True
+                self._soon(action, other)
+                return
+        self._free += 1
