@@ -189,7 +189,7 @@ class _Trial:
     ) -> None:
         if store not in _STAGES:
             raise ValueError(f"store is one of {', '.join(_STAGES)}, got {store!r}")
-        self.name: str = name or getattr(main, "__name__", type(main).__name__)
+        self.name = name or str(getattr(main, "__name__", type(main).__name__))
         self._main = main
         self._store = store
         self._seed = seed
