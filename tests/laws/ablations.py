@@ -52,7 +52,7 @@ def recorded_results_are_given_at_the_ask(patch: Patch) -> None:
         if decision is not Decision.RECORDED or call.record is None:
             act(self, call, decision)
             return
-        self._scheduler.give_outcome(call, call.record)
+        self._scheduler._read_outcome(call, call.record)
         call.home.arrived(call)
         call.home.waiting.pop(call.suffix, None)
         call.home.position += 1
@@ -87,7 +87,11 @@ class _LateBranch(Branch):
 @ablation
 def branches_are_numbered_by_first_call(patch: Patch) -> None:
     """S2: by creation, not by who calls first."""
-    patch.setattr(Branch, "fork", lambda self, qualname: _LateBranch(self, qualname))
+
+    def fork(self: Branch, qualname: str) -> Branch:
+        return _LateBranch(self, qualname)
+
+    patch.setattr(Branch, "fork", fork)
 
 
 @ablation

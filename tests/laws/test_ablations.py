@@ -33,7 +33,7 @@ def of_corpus(name: str) -> Callable[[], Report]:
 # Which programs need the mechanism, and one that does not.
 SHOWN_BY: dict[str, tuple[list[Callable[[], Report]], str]] = {
     "log_is_forgotten": ([of_corpus("first_completed_promises")], "sequence"),
-    "recorded_results_are_given_at_the_ask": ([of_corpus("as_completed_order")], ""),
+    "recorded_results_are_given_at_the_ask": ([of_corpus("as_completed_order")], "sequence"),
     "branches_are_numbered_by_first_call": ([uneven], "fan_out"),
     "records_are_not_looked_up": ([of_corpus("sequence")], ""),
     "cut_mark_is_ignored": ([of_corpus("cancel_before_it_began")], "gather_of_helpers"),
