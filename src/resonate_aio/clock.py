@@ -28,6 +28,5 @@ class SystemClock:
     def now_ms(self) -> int:
         """Wall-clock time in milliseconds since the epoch; never less than before."""
         now = int(time.time() * 1000)
-        if now > self._last_ms:
-            self._last_ms = now
+        self._last_ms = max(self._last_ms, now)
         return self._last_ms

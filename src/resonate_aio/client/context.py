@@ -376,7 +376,7 @@ class Time:
         """Seconds since the epoch."""
         return self._ctx._inline(_TIME, ())
 
-    def strftime(self, format: str) -> DurableCall[str]:
+    def strftime(self, format: str) -> DurableCall[str]:  # noqa: A002  seed 001's name
         """The local time, formatted."""
         return self._ctx._inline(_STRFTIME, (format,))
 

@@ -355,7 +355,7 @@ class _Begin:
     def _post(self, request: Request, then: Callable[[Reply], None]) -> None:
         try:
             answer = self._core.store.post(request)
-        except Exception as error:  # whatever it is, it belongs to those who await the handle
+        except Exception as error:  # noqa: BLE001  it belongs to those who await the handle
             self._handle.failed(error)
             return
         if isinstance(answer, Reply):

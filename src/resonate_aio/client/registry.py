@@ -8,7 +8,6 @@ from typing import Any, Protocol, runtime_checkable
 from ..errors import FunctionNotFoundError
 from ..runtime.functions import Callee
 
-
 _SEEN = 4096
 """How many functions are remembered with their callees; nested functions are made anew."""
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Coroutine, Generator
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, overload
 
 from ..clock import Clock
 from ..errors import ContextMisuseError, FunctionNotFoundError
@@ -144,7 +144,7 @@ class Resonate:
         """
         await self._core.stop()
 
-    async def __aenter__(self) -> Resonate:
+    async def __aenter__(self) -> Self:
         await self.start()
         return self
 
@@ -187,7 +187,9 @@ class Resonate:
     ) -> Function[P, R]: ...
     @overload
     def register(self, *, name: str | None = None, version: int = 1) -> _Register: ...
-    def register(self, func: Any = None, /, *, name: str | None = None, version: int = 1) -> Any:
+    def register(  # type: ignore[misc]  # a bare call gives the decorator, which has a type
+        self, func: Any = None, /, *, name: str | None = None, version: int = 1
+    ) -> Any:
         """Make a function startable by name: `@resonate.register`, with or without arguments.
 
         Args:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import InternalError, NonDeterminismError
 from ..protocol.records import Promise
@@ -54,6 +54,10 @@ class Branch:
         return Branch(self, f"{self.prefix}{segment(self.count, qualname, number)}.")
 
 
+_NOTHING: Final[dict[Any, Any]] = {}
+"""What a leaf waits for and holds; never written to: `Body._open` comes first."""
+
+
 class Body(Branch):
     """A user function being driven; it is itself the branch of its main asyncio task.
 
@@ -88,9 +92,9 @@ class Body(Branch):
     _kept: dict[Any, tuple[int, Wait | None]] | None = None
     _made: Call | None = None
     idle: dict[Call, None] | None = None
-    waiting: dict[str, Call | Wait] = {}
-    _gain: list[Batch] = []
-    at: dict[Any, Wait] = {}
+    waiting: dict[str, Call | Wait]
+    _gain: list[Batch]
+    at: dict[Any, Wait]
 
     def __init__(self, execution: Execution, call: Call) -> None:
         self.body = self
@@ -404,3 +408,8 @@ class Body(Branch):
             "recorded: the code changed while this execution was running. Finish it with the old "
             "code, or give the new code a new version"
         )
+
+
+Body.waiting = _NOTHING
+Body.at = _NOTHING
+Body._gain = []

@@ -141,6 +141,7 @@ class Execution:
         return self.by_state(call, record)
 
     def by_state(self, call: Call, record: Promise) -> Decision:
+        """Go by the state of the record that stands for the call."""
         call.record = record
         call.timeout_at_ms = record.timeout_at_ms
         if is_pending(record):

@@ -50,7 +50,7 @@ class Recorded:
         self.sequential = True
         known: dict[int, Batch] = {}
         cut = len(body_id) + 1
-        by_suffix = sorted(((order_of(p.id[cut:]), p.id[cut:], p) for p in records))
+        by_suffix = sorted((order_of(p.id[cut:]), p.id[cut:], p) for p in records)
         for _, suffix, promise in by_suffix:
             header = (promise.param.headers or {}).get(LOG_HEADER)
             if header is None:

@@ -141,7 +141,7 @@ def _loaded_class(module: Any, name: str) -> type[Exception] | None:
 def _text(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception:  # a user's __str__ may do anything; the failure itself must be recorded
+    except Exception:  # noqa: BLE001  a user's __str__; the failure itself must be recorded
         return f"<{type(error).__name__} whose text cannot be made>"
 
 
@@ -151,7 +151,7 @@ def _jsonable(value: Any) -> Any:
     except ValueCodecError:
         try:
             return repr(value)[:200].encode("utf-8", "replace").decode()
-        except Exception:  # as above: a user's __repr__
+        except Exception:  # noqa: BLE001  as above: a user's __repr__
             return f"<{type(value).__name__}>"
 
 

@@ -12,13 +12,12 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InternalError, NonDeterminismError
-from ..execution.call import ASKED, CALLED, DETACHED, RUN, TIMEOUT, CallKind
+from ..execution.call import ASKED, DETACHED, RUN, TIMEOUT, CallKind
 from ..execution.execution import ALIVE, CREATE, DRIVE, WATCH, Decision, Execution
 from ..execution.fingerprint import fingerprint, fingerprint_prefix
 from ..execution.log import (
     EXPLICIT_HEADER,
     FINGERPRINT_HEADER,
-    LOG_HEADER,
     VOLATILE_HEADER,
 )
 from ..protocol.records import EMPTY, Promise, PromiseState, Value, is_pending

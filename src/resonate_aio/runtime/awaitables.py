@@ -14,7 +14,7 @@ from asyncio import CancelledError
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context as ContextVars
 from types import CodeType, FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from ..errors import ContextMisuseError
 from ..execution.body import Branch
@@ -298,7 +298,7 @@ class TimeLimit:
         """Whether the limit was reached."""
         return self._expired
 
-    async def __aenter__(self) -> TimeLimit:
+    async def __aenter__(self) -> Self:
         home = self._call.home
         if home.is_dead:
             await _Dying(home)
@@ -358,6 +358,7 @@ def _line(code: CodeType, instruction: int) -> int:
 
 
 def misuse(home: LiveBody, branch: Branch | None) -> str:
+    """What to say to somebody who makes a ctx call from where none may be made (S23)."""
     if home.is_over:
         return (
             f"a ctx call was made with the context of {home.id!r} after that function had ended: "

@@ -18,7 +18,6 @@ import anyio.to_thread
 
 from ..execution.body import Body
 from ..execution.call import GIVEN, Wait
-from ..execution.execution import ALIVE
 from .awaitables import DurableCall, DurablePromise, RootCall
 from .functions import COROUTINE, GENERATOR, PLAIN
 from .stamps import current_branch
@@ -47,7 +46,7 @@ class LiveBody(Body):
         outcome: What its function returned or raised, while calls it asked still run.
     """
 
-    call: DurableCall[Any] | RootCall  # type: ignore[assignment]  # the shell's own calls
+    call: DurableCall[Any] | RootCall  # the shell's own calls
     task: asyncio.Task[None] | None = None
     generator: Generator[Any, Any, Any] | None = None
     generator_wait: Wait | None = None
@@ -126,9 +125,8 @@ def start(body: LiveBody) -> None:
 def _start_task(body: LiveBody, driver: Coroutine[Any, Any, None]) -> None:
     loop = body.scheduler.loop
     if _EAGER:
-        body.task = asyncio.Task(
-            driver, loop=loop, name=body.id, context=body.variables, eager_start=True
-        )
+        eager: Any = {"eager_start": True}  # a keyword the oldest Python does not have
+        body.task = asyncio.Task(driver, loop=loop, name=body.id, context=body.variables, **eager)
         return
     # Before 3.12 a task's first step goes through call_soon: it is caught there and made at
     # once, from this loop callback, as later versions do.
@@ -267,8 +265,8 @@ def _yielded(body: LiveBody, yielded: Any) -> tuple[Wait | None, Any, BaseExcept
             None,
             None,
             TypeError(
-                f"{body.id!r} yielded {type(yielded).__name__}: a durable generator yields ctx calls "
-                "(ctx.run, ctx.rpc, ctx.sleep, ...) and the promises they give"
+                f"{body.id!r} yielded {type(yielded).__name__}: a durable generator yields ctx "
+                "calls (ctx.run, ctx.rpc, ctx.sleep, ...) and the promises they give"
             ),
         )
     if call.state is GIVEN:

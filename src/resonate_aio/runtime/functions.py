@@ -51,7 +51,6 @@ class Callee:
     """
 
     __slots__ = (
-        "run_prefix",
         "_by_name",
         "_rest",
         "_shapes",
@@ -59,6 +58,7 @@ class Callee:
         "kind",
         "name",
         "result",
+        "run_prefix",
         "takes_plain",
         "version",
     )
@@ -174,7 +174,7 @@ def _hints(func: Callable[..., Any]) -> dict[str, Any]:
         plain = getattr(plain, "__call__", plain)  # noqa: B004 - as above
     try:
         return typing.get_type_hints(plain)
-    except Exception:  # annotations are the user's code: unresolvable ones mean plain data
+    except Exception:  # noqa: BLE001  annotations are the user's code: unresolvable ones mean plain data
         return _resolvable_hints(plain)
 
 

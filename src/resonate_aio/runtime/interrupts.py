@@ -222,5 +222,5 @@ def _running_below(body: LiveBody) -> list[LiveBody]:
     return [
         other
         for other in body.execution.bodies.values()
-        if other.call.body is body  # type: ignore[attr-defined]  # our bodies are live ones
+        if isinstance(other, LiveBody) and other.call.body is body
     ]

@@ -29,7 +29,7 @@ def settlement(
             return PromiseState.RESOLVED, Value(None, text), value
         except ValueCodecError as refused:
             error = ValueCodecError(f"the result of {name!r} cannot be recorded: {refused}")
-        except Exception as raised:  # a user's type may do anything while it is read
+        except Exception as raised:  # noqa: BLE001  a user's type may do anything while it is read
             error = ValueCodecError(f"the result of {name!r} cannot be recorded: {raised!r}")
     if not isinstance(error, Exception):
         error = ApplicationError(type(error).__name__, f"{name!r} {_NOT_ERRORS} {error!r}")

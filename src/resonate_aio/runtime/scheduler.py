@@ -174,9 +174,10 @@ class Scheduler:
             return
         self._starting = body
         start(body)
-        if self._starting is None:
-            self._over(body)
+        ended = self._starting is not body
         self._starting = None
+        if ended:
+            self._over(body)
 
     def arguments(self, body: LiveBody) -> tuple[Any, dict[str, Any]]:
         """The arguments of a body: what its encoded ones decode to (S29)."""
@@ -238,10 +239,7 @@ class Scheduler:
             self._slots.run(self._give_now, body)
 
     def _give_now(self, body: LiveBody) -> None:
-        for owner in body.kept_owners():
-            wait = body.at.get(owner)
-            if wait is not None and body.kept_cancel(owner, _cancelling(owner)):
-                self.interrupts.interrupt(body, wait, owner, kept=True)
+        self._let_kept_through(body)
         batch = body.next_batch()
         if batch is None:
             if self._slots is not None and body.at:
@@ -260,6 +258,13 @@ class Scheduler:
             self.soon(self.consider, body)
         elif body.has_slot and body.at:
             self.quiet.watch(body)  # others of its waits go on: the slot goes back when it rests
+
+    def _let_kept_through(self, body: LiveBody) -> None:
+        """The log is used up: a cancel still kept interrupts the wait its task is at (S11)."""
+        for owner in body.kept_owners():
+            wait = body.at.get(owner)
+            if wait is not None and body.kept_cancel(owner, _cancelling(owner)):
+                self.interrupts.interrupt(body, wait, owner, kept=True)
 
     def _expire(self, body: LiveBody, call: Call) -> None:
         assert isinstance(call, DurableCall)

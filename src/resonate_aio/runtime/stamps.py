@@ -53,6 +53,7 @@ class BranchFactory:
         coro: Coroutine[Any, Any, Any] | Generator[Any, None, Any],
         **kwargs: Any,
     ) -> asyncio.Future[Any]:
+        """Make a task; one made inside a body runs in a branch of its own (S2)."""
         context: ContextVars | None = kwargs.get("context")
         branch = current_branch.get() if context is None else context.get(current_branch)
         if branch is None:

@@ -177,7 +177,8 @@ class Worker:
             ended: Called with the settled record when the execution ends here.
         """
         task, promise = reply.task, reply.promise
-        assert task is not None and promise is not None  # a 200 to task.create has both
+        assert task is not None  # a 200 to task.create has both
+        assert promise is not None
         if not self._accepting:
             self._chore(self._give_back(task))
             return
