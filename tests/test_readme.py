@@ -1,0 +1,95 @@
+"""What the README shows is what happens: its Python is run, its output compared."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+SNIPPETS = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+CONSOLE = re.findall(r"^```console\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+
+ENVIRONMENT = {
+    **{name: value for name, value in os.environ.items() if not name.startswith("RESONATE_")},
+    "PYTHONPATH": str(ROOT / "src"),
+    "PYTHONUNBUFFERED": "1",
+    "PYTHONWARNINGS": "error",
+}
+
+
+def start(folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "shop.py"],
+        cwd=folder,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def ended(process: subprocess.Popen[str]) -> list[str]:
+    out, err = process.communicate(timeout=40)
+    assert (process.returncode, err) == (0, "")
+    return out.splitlines()
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    quickstart = [snippet for snippet in SNIPPETS if "shop.db" in snippet]
+    assert len(quickstart) == 1
+    (tmp_path / "shop.py").write_text(quickstart[0])
+    return tmp_path
+
+
+def shown() -> list[list[str]]:
+    """What the README says the three runs print, one list each."""
+    (session,) = [block for block in CONSOLE if "$ python shop.py" in block]
+    return [run.splitlines()[1:] for run in session.split("$ ")[1:]]
+
+
+def test_quickstart_across_kill_9_prints_what_the_readme_shows(shop: Path) -> None:
+    killed, resumed, recorded = shown()
+
+    first = start(shop)
+    assert first.stdout is not None
+    assert first.stdout.readline().rstrip() == killed[0] == "charging 42"
+    # The charge is recorded by its next commit: a person takes longer to type kill than that.
+    try:
+        rest, _ = first.communicate(timeout=1)
+    except subprocess.TimeoutExpired:
+        first.send_signal(signal.SIGKILL)
+        rest, _ = first.communicate()
+    assert (first.returncode, rest) == (-signal.SIGKILL, "")
+    assert killed[1:] == ["Killed"]  # the shell says so
+
+    assert ended(start(shop)) == resumed == ["shipping 42", "receipt-42 parcel-42"]
+    assert ended(start(shop)) == recorded == ["receipt-42 parcel-42"]
+
+
+@pytest.mark.parametrize("number", range(len(SNIPPETS)))
+def test_snippet_runs(number: int, tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(SNIPPETS[number])
+
+    ended(start(tmp_path))
+
+
+def test_readme_has_snippets_and_every_one_is_python() -> None:
+    assert SNIPPETS
+    for snippet in SNIPPETS:
+        compile(snippet, "README.md", "exec")
+
+
+def test_make_verbs_the_readme_names_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for verb in re.findall(r"`?make (\w+)`?", README):
+        if verb in {"alone", "and"}:
+            continue
+        assert re.search(rf"^{verb}:", makefile, re.MULTILINE), verb

@@ -1,0 +1,181 @@
+"""Uses of the public API: checked by mypy, never run.
+
+A result's type follows the function through every way of calling it, for all three kinds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator
+from datetime import timedelta
+from typing import Any, assert_type
+
+from resonate_aio import Context, Function, Handle, Promise, Resonate, Yieldable
+from resonate_aio.retry_policies import Constant, Exponential, Linear, Never
+from resonate_aio.testing import Report, crash_everywhere
+
+resonate = Resonate()
+local = Resonate.local(path="app.db", synchronous="NORMAL", workers=1)
+
+
+class Receipt:
+    """A result with a type of its own."""
+
+
+async def coroutine(ctx: Context, order: str, *, count: int = 1) -> Receipt:
+    return Receipt()
+
+
+def generator(ctx: Context, order: str) -> Generator[Any, Any, int]:
+    yield ctx.run(plain, 1)
+    return 1
+
+
+def plain(ctx: Context, n: int) -> bytes:
+    return b""
+
+
+@resonate.register
+async def registered(ctx: Context, order: str) -> Receipt:
+    return Receipt()
+
+
+@resonate.register(name="named", version=2)
+def registered_generator(ctx: Context, order: str) -> Generator[Any, Any, int]:
+    yield ctx.sleep(1)
+    return 1
+
+
+@resonate.register()
+def registered_plain(ctx: Context, n: int) -> bytes:
+    return b""
+
+
+async def in_a_client() -> None:
+    # run and begin_run
+    assert_type(resonate.run("id", coroutine, "42"), Handle[Receipt])
+    assert_type(await resonate.run("id", coroutine, "42", count=2), Receipt)
+    assert_type(await resonate.run("id", generator, "42"), int)
+    assert_type(await resonate.run("id", plain, 1), bytes)
+    assert_type(await resonate.begin_run("id", coroutine, "42"), Receipt)
+    assert_type(await resonate.begin_run("id", generator, "42"), int)
+    assert_type(await resonate.begin_run("id", plain, 1), bytes)
+
+    # rpc and begin_rpc
+    assert_type(await resonate.rpc("id", coroutine, "42"), Receipt)
+    assert_type(await resonate.rpc("id", generator, "42"), int)
+    assert_type(await resonate.rpc("id", plain, 1), bytes)
+    assert_type(await resonate.begin_rpc("id", plain, 1), bytes)
+
+    # by name anything goes
+    assert_type(await resonate.run("id", "coroutine", "42"), Any)
+    assert_type(await resonate.rpc("id", "coroutine", "42"), Any)
+    assert_type(resonate.get("id"), Handle[Any])
+
+    # the idiom of a service (S29a)
+    h = await resonate.begin_run("id", coroutine, "42").created()
+    assert_type(h, Handle[Receipt])
+    assert_type(await h, Receipt)
+    assert_type(await h.result(), Receipt)
+    assert_type(await h.result(timeout=timedelta(seconds=1)), Receipt)
+    assert_type(h.done(), bool)
+    assert_type(h.id, str)
+
+    # handles with asyncio
+    both = await asyncio.gather(resonate.run("a", coroutine, "1"), resonate.run("b", plain, 1))
+    assert_type(both, tuple[Receipt, bytes])
+
+    # Function
+    functions: list[Function[..., Any]] = [registered, registered_generator, registered_plain]
+    assert_type(functions[0].name, str)
+    assert_type(await registered.run("id", "42"), Receipt)
+    assert_type(await registered.begin_run("id", "42"), Receipt)
+    assert_type(await registered_generator.run("id", "42"), int)
+    assert_type(await registered_plain.run("id", 1), bytes)
+    assert_type(await registered_plain.rpc("id", 1), bytes)
+    assert_type(await registered_plain.begin_rpc("id", 1), bytes)
+    assert_type(await registered.options(timeout=1).run("id", "42"), Receipt)
+    # A registered function passed on gives Any so far (Function.__call__ returns it).
+    assert_type(await resonate.run("id", registered, "42"), Receipt)  # type: ignore[assert-type, unused-ignore]
+
+    # options keep the types
+    client = resonate.options(retry_policy=Exponential(), timeout=timedelta(hours=1), version=1)
+    assert_type(client, Resonate)
+    assert_type(await client.run("id", coroutine, "42"), Receipt)
+
+
+async def in_a_body(ctx: Context) -> None:
+    # run
+    assert_type(ctx.run(coroutine, "42"), Yieldable[Receipt])
+    assert_type(await ctx.run(coroutine, "42"), Receipt)
+    assert_type(await ctx.run(generator, "42"), int)
+    assert_type(await ctx.run(plain, 1), bytes)
+    assert_type(await ctx.run(plain, 1).options(retry_policy=Never(), timeout=3), bytes)
+    assert_type(await ctx.lfc(plain, 1), bytes)
+    assert_type(await ctx.run(registered, "42"), Receipt)  # type: ignore[assert-type, unused-ignore]
+
+    # begin_run
+    assert_type(await ctx.begin_run(coroutine, "42"), Promise[Receipt])
+    assert_type(await ctx.begin_run(generator, "42"), Promise[int])
+    assert_type(await ctx.begin_run(plain, 1), Promise[bytes])
+    promise = await ctx.lfi(plain, 1)
+    assert_type(await promise, bytes)
+    assert_type(promise.done(), bool)
+    assert_type(await promise.created(), Promise[bytes])
+
+    # rpc and begin_rpc
+    assert_type(await ctx.rpc(coroutine, "42"), Receipt)
+    assert_type(await ctx.rpc(generator, "42"), int)
+    assert_type(await ctx.rpc(plain, 1).options(target="elsewhere"), bytes)
+    assert_type(await ctx.begin_rpc(plain, 1), Promise[bytes])
+    assert_type(await ctx.rfc(plain, 1), bytes)
+    assert_type(await ctx.rfi(plain, 1), Promise[bytes])
+    assert_type(await ctx.rpc("by name"), Any)
+
+    # the rest
+    assert_type(await ctx.sleep(timedelta(days=1)), None)
+    assert_type(await ctx.time.time(), float)
+    assert_type(await ctx.random.random(), float)
+    assert_type(await ctx.random.randint(1, 6), int)
+    assert_type(await ctx.promise(id="p"), Promise[Any])
+    async with ctx.timeout(5) as limit:
+        assert_type(limit.expired(), bool)
+
+    # with asyncio
+    gathered = await asyncio.gather(ctx.run(coroutine, "42"), ctx.run(plain, 1), ctx.sleep(1))
+    assert_type(gathered, tuple[Receipt, bytes, None])
+    task = asyncio.create_task(ctx.run(plain, 1))
+    assert_type(await task, bytes)
+    async with asyncio.TaskGroup() as group:
+        assert_type(await group.create_task(ctx.run(coroutine, "42")), Receipt)
+    assert_type(await asyncio.shield(ctx.run(plain, 1)), bytes)
+
+
+def in_a_generator(ctx: Context) -> Generator[Any, Any, str]:
+    promise: Promise[bytes] = yield ctx.begin_run(plain, 1)
+    value: bytes = yield promise
+    waited: None = yield ctx.sleep(1)
+    return f"{value!r}{waited}"
+
+
+def policies() -> tuple[Exponential, Constant, Linear, Never]:
+    return Exponential(delay=1, jitter=0.5), Constant(delay=timedelta(seconds=1)), Linear(), Never()
+
+
+def a_test() -> None:
+    async def main(client: Resonate) -> Receipt:
+        client.register(coroutine)
+        return await client.run("id", coroutine, "42")
+
+    assert_type(crash_everywhere(main, store="sqlite", seed=1), Report)
+
+
+# Wrong uses: with warn_unused_ignores each must be an error.
+
+
+async def wrong(ctx: Context) -> None:
+    await resonate.run("id", coroutine, 42)  # type: ignore[call-overload]
+    await resonate.run("id", plain)  # type: ignore[call-overload]
+    await ctx.run(plain, "1")  # type: ignore[call-overload]
+    await registered.run("id", 42)  # type: ignore[arg-type]
+    await registered.run("id")  # type: ignore[call-arg]
