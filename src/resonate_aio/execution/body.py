@@ -40,11 +40,19 @@ class Branch:
     prefix: str = ""
     count: int = 0
     siblings: dict[str, int] | None = None
+    is_unordered: bool = False
 
     def __init__(self, parent: Branch | None, prefix: str) -> None:
         self.parent = parent
         self.body: Body = parent.body if parent is not None else self  # type: ignore[assignment]
         self.prefix = prefix
+
+    def fork_unordered(self) -> Branch:
+        """The branch of a task whose place among its siblings is luck: it makes no call (S3)."""
+        branch = Branch(self, "")
+        branch.is_unordered = True
+        branch.body = None  # type: ignore[assignment]  # so that it is nobody's branch
+        return branch
 
     def fork(self, qualname: str) -> Branch:
         """The branch of an asyncio task that is being created in this one."""
@@ -87,7 +95,7 @@ class Body(Branch):
     _log: list[Batch] | None = None
     _positions: dict[str, int] | None = None
     _owed: dict[int, int] | None = None
-    _last_position: int = -1
+    _last_numbers: dict[str, int] | None = None
     _logged_interruptions: set[str] | None = None
     _kept: dict[Any, tuple[int, Wait | None]] | None = None
     _made: Call | None = None
@@ -119,9 +127,12 @@ class Body(Branch):
         self._gain_start = len(recorded.batches)
         self._creates = len(recorded.positions)
         self._owed = {}
-        for position in recorded.positions.values():
+        self._last_numbers = {}
+        for suffix, position in recorded.positions.items():
             self._owed[position] = self._owed.get(position, 0) + 1
-            self._last_position = max(self._last_position, position)
+            prefix, dot, number = suffix.rpartition(".")
+            prefix += dot
+            self._last_numbers[prefix] = max(int(number), self._last_numbers.get(prefix, 0))
         self._logged_interruptions = {
             member for batch in self._log for member in batch if member.startswith(INTERRUPTION)
         }
@@ -144,20 +155,21 @@ class Body(Branch):
                 self.idle = {}
             self.idle[self._made] = None
         self._made = call
-        if self._positions:
-            self._made_again(call)
+        if self._log is not None:
+            self._made_again(call, branch)
 
-    def _made_again(self, call: Call) -> None:
+    def _made_again(self, call: Call, branch: Branch) -> None:
         position = self._positions.pop(call.suffix, None) if self._positions else None
-        self.is_owed = bool(self._positions)
         if position is not None and self._owed is not None:
             self._owed[position] -= 1
-        elif self._last_position > self.position:
+            self.is_owed = bool(self._positions)
+        elif self._last_numbers is not None and branch.count < self._last_numbers.get(
+            branch.prefix, 0
+        ):
             raise NonDeterminismError(
-                f"the program now makes call {call.id!r} ({call.kind}), which it did not make "
-                f"when it was recorded; {self.missing()} was. The code changed while this "
-                "execution was running: finish it with the old code, or give the new code a new "
-                "version"
+                f"the program now makes call {call.id!r} ({call.kind}), which was not recorded, "
+                "though later calls of the same task were: the code changed while this execution "
+                "was running, or its records were altered. Finish it with the old code"
             )
 
     def asked(self, call: Call) -> None:

@@ -25,6 +25,7 @@ class Decision(Enum):
     LOGGED = auto()  # a log record stands for it (S4): see to that, then act by its own promise
     DRIVE = auto()  # recorded, still pending, and run here: drive it (again)
     WATCH = auto()  # recorded, still pending, and settled by others or by its deadline
+    OVERDUE = auto()  # recorded, still pending, but past its deadline: it is not driven again
     RECORDED = auto()  # its outcome is recorded: it arrives at once
     NOTHING = auto()  # it was cut: it stays pending until the program cancels it again
 
@@ -112,7 +113,7 @@ class Execution:
         """Whether the body's next call in its main task is recorded (S40: no retry delay)."""
         return f"{body.id}.{body.count + 1}" in self._records
 
-    def recall(self, call: Call, where: Callable[[], str]) -> Decision:
+    def recall(self, call: Call, where: Callable[[], str], now_ms: int) -> Decision:
         """Decide what an asked call needs, from what is recorded under its id.
 
         Raises:
@@ -123,14 +124,14 @@ class Execution:
         record = self._records.pop(call.id, None)
         if record is None:
             return CREATE
-        return self.adopt(call, record, where)
+        return self.adopt(call, record, where, now_ms)
 
-    def recall_explicit(self, call: Call) -> Decision:
+    def recall_explicit(self, call: Call, now_ms: int) -> Decision:
         """The same for the promise of an explicit id, after its log record was dealt with."""
         record = self._records.pop(call.promise_id, None)
-        return CREATE if record is None else self.by_state(call, record)
+        return CREATE if record is None else self.by_state(call, record, now_ms)
 
-    def adopt(self, call: Call, record: Promise, where: Callable[[], str]) -> Decision:
+    def adopt(self, call: Call, record: Promise, where: Callable[[], str], now_ms: int) -> Decision:
         """The store holds this record under the call's id: check it and go by its state."""
         check(record, call.fingerprint, call.data, where, arguments_count=call.arguments_count)
         headers = record.param.headers or {}
@@ -138,14 +139,16 @@ class Execution:
             call.record = record
             call.timeout_at_ms = record.timeout_at_ms
             return Decision.LOGGED
-        return self.by_state(call, record)
+        return self.by_state(call, record, now_ms)
 
-    def by_state(self, call: Call, record: Promise) -> Decision:
+    def by_state(self, call: Call, record: Promise, now_ms: int) -> Decision:
         """Go by the state of the record that stands for the call."""
         call.record = record
         call.timeout_at_ms = record.timeout_at_ms
         if is_pending(record):
-            return DRIVE if call.kind is RUN else WATCH
+            if call.kind is not RUN:
+                return WATCH
+            return Decision.OVERDUE if record.timeout_at_ms <= now_ms else DRIVE
         if is_cut(record):
             call.cut = True
             return Decision.NOTHING

@@ -7,7 +7,6 @@ the store is in this process (S20), else when the create is acknowledged.
 
 from __future__ import annotations
 
-import sys
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +62,7 @@ class Asking:
         decision: Decision | None = CREATE
         try:
             if execution.remembers:
-                decision = execution.recall(call, _where)
+                decision = execution.recall(call, call.where, self._now_ms())
             if decision is CREATE:
                 decision = self._create(call, execution)
             elif decision is Decision.LOGGED:
@@ -161,8 +160,8 @@ class Asking:
     ) -> Decision:
         """The store holds another record under this id than the one asked for (S20)."""
         if call.promise_id != call.id:
-            return execution.by_state(call, standing)
-        return execution.adopt(call, standing, _where)
+            return execution.by_state(call, standing, self._now_ms())
+        return execution.adopt(call, standing, call.where, self._now_ms())
 
     def _created(self, call: DurableCall[Any], standing: Promise | Refusal) -> None:
         """The store acknowledged a create somebody waits for."""
@@ -220,7 +219,7 @@ class Asking:
 
     def _create_explicit(self, call: DurableCall[Any], execution: Execution) -> Decision | None:
         """The promise under the id the user chose, after its log record (S4, S62)."""
-        decision = execution.recall_explicit(call)
+        decision = execution.recall_explicit(call, self._now_ms())
         if decision is not CREATE:
             return decision
         now_ms = self._scheduler.clock.now_ms()
@@ -245,6 +244,9 @@ class Asking:
                 scheduler.executions.watch(call)
         elif decision is Decision.RECORDED:
             scheduler.soon(scheduler.settled, call, call.record)
+        elif decision is Decision.OVERDUE:
+            # The store's clock judges (S63): what it answers is the outcome.
+            scheduler.soon(self._settle_overdue, call)
         elif decision is Decision.NOTHING:
             call.home.closed(call)
         else:
@@ -268,6 +270,10 @@ class Asking:
             )
         if answer is not None:
             scheduler.settled(call, answer)  # type: ignore[arg-type]  # a root's is handled there
+
+    def _settle_overdue(self, call: DurableCall[Any], _: Any = None) -> None:
+        if call.home.execution.life is ALIVE and call.state is ASKED:
+            self.settle(call, PromiseState.CANCELED, EMPTY)
 
     def settle_cut(self, call: DurableCall[Any] | RootCall) -> None:
         """A cancel from inside ended the call: settle it as cut (S10)."""
@@ -315,16 +321,6 @@ class Asking:
         if kind is not CallKind.PROMISE:
             tags["resonate:target"] = self._scheduler.executions.target(call.options_.target)
         return tags
-
-
-def _where() -> str:
-    """The user's line that asks, for a message."""
-    frame = sys._getframe(1)
-    while frame is not None and frame.f_globals.get("__name__", "").startswith("resonate_aio."):
-        frame = frame.f_back  # type: ignore[assignment]  # the loop ends at None
-    if frame is None or "asyncio" in frame.f_code.co_filename:
-        return ""
-    return f" at {frame.f_code.co_filename}:{frame.f_lineno}"
 
 
 def _volatile(call: DurableCall[Any], state: PromiseState, value: Value) -> Promise:

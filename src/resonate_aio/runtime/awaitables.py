@@ -130,6 +130,7 @@ class DurableCall(Call, Coroutine[Any, Any, R], Generic[R]):
 
     def start(self) -> None:
         """Ask for the call, if that was not done yet."""
+        self._check_caller()
         if self.state is CALLED:
             self.home.scheduler.asking.ask(self)
 
@@ -203,6 +204,13 @@ class DurableCall(Call, Coroutine[Any, Any, R], Generic[R]):
 
     def __repr__(self) -> str:
         return f"<durable {self.kind} {self.id or '(dying)'} {self.state}>"
+
+    def where(self) -> str:
+        """The user's line that made the call, for a message."""
+        if self._site is None:
+            return ""
+        code, instruction = self._site
+        return f" at {code.co_filename}:{_line(code, instruction)}"
 
     def warn_unasked(self) -> None:
         """The function ended, and this call of it was never awaited or yielded."""
@@ -369,6 +377,12 @@ def misuse(home: LiveBody, branch: Branch | None) -> str:
             f"a ctx call of {home.id!r} was made outside its function (from a thread, or from a "
             "task the function did not create): make it in the function itself or in a task "
             "created inside it"
+        )
+    if branch.is_unordered:
+        return (
+            f"a helper coroutine of {home.id!r} under asyncio.as_completed made a ctx call: "
+            "as_completed starts bare coroutines in no particular order, so their calls would get "
+            "other ids after a restart. Wrap each in asyncio.create_task(...) first, in a list"
         )
     return (
         f"a ctx call of {home.id!r} was made inside {branch.body.id!r}: use the ctx that the "

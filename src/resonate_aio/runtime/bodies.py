@@ -254,8 +254,7 @@ def _yielded(body: LiveBody, yielded: Any) -> tuple[Wait | None, Any, BaseExcept
     elif isinstance(yielded, DurableCall):
         call, direct = yielded, yielded.direct
         try:
-            body.variables.run(call._check_caller)
-            call.start()
+            body.variables.run(call.start)
         except BaseException as error:
             return None, None, error
         if not direct:

@@ -21,7 +21,7 @@ import anyio
 from ..clock import Clock
 from ..errors import NonDeterminismError, ResonateStoreError
 from ..execution.attempts import retry_delay_s
-from ..execution.body import Branch
+from ..execution.body import Body, Branch
 from ..execution.call import ASKED, DETACHED, ENDED, RUN, TIMEOUT, Call, CallKind, Wait
 from ..execution.execution import ALIVE, is_cut
 from ..protocol.records import EMPTY, Promise, PromiseState
@@ -534,8 +534,7 @@ class Scheduler:
         if isinstance(coro, DurableCall) and coro.home.execution.life is ALIVE:
             coro.start()
 
-    def _adopt_task(self, task: asyncio.Task[Any], branch: Branch, coro: Any) -> None:
-        body = branch.body
+    def _adopt_task(self, task: asyncio.Task[Any], body: Body, branch: Branch, coro: Any) -> None:
         assert isinstance(body, LiveBody)
         if body.is_over:
             return

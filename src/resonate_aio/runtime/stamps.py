@@ -8,12 +8,14 @@ already installed, so that interleaving never changes an id.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context as ContextVars
 from contextvars import ContextVar, copy_context
+from types import FrameType
 from typing import Any
 
-from ..execution.body import Branch
+from ..execution.body import Body, Branch
 
 current_branch: ContextVar[Branch | None] = ContextVar("resonate_aio_branch", default=None)
 
@@ -30,7 +32,7 @@ class BranchFactory:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        adopt: Callable[[asyncio.Task[Any], Branch, Any], None],
+        adopt: Callable[[asyncio.Task[Any], Body, Branch, Any], None],
         prepare: Callable[[Any], None],
     ) -> None:
         self._loop = loop
@@ -59,14 +61,28 @@ class BranchFactory:
         if branch is None:
             return self._create(loop, coro, kwargs)
         self._prepare(coro)
-        name = getattr(coro, "branch_name", None) or getattr(coro, "__qualname__", None)
+        own_name = getattr(coro, "branch_name", None)
+        if own_name is None and _is_under_as_completed():
+            return self._create_stamped(loop, coro, kwargs, branch, branch.fork_unordered())
+        name = own_name or getattr(coro, "__qualname__", None)
         forked = branch.fork(name or type(coro).__qualname__)
+        return self._create_stamped(loop, coro, kwargs, branch, forked)
+
+    def _create_stamped(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        coro: Any,
+        kwargs: dict[str, Any],
+        branch: Branch,
+        forked: Branch,
+    ) -> asyncio.Future[Any]:
+        context: ContextVars | None = kwargs.get("context")
         context = copy_context() if context is None else context.copy()
         context.run(current_branch.set, forked)
         kwargs["context"] = context
         task = self._create(loop, coro, kwargs)
-        if isinstance(task, asyncio.Task):
-            self._adopt(task, forked, coro)
+        if isinstance(task, asyncio.Task) and branch.body is not None:
+            self._adopt(task, branch.body, forked, coro)
         return task
 
     def _create(
@@ -75,3 +91,21 @@ class BranchFactory:
         if self._chained is not None:
             return self._chained(loop, coro, **kwargs)
         return asyncio.Task(coro, loop=loop, **kwargs)
+
+
+_FRAMES_ABOVE = 8
+
+
+def _is_under_as_completed() -> bool:
+    """Whether asyncio.as_completed is making this task, in the order of a set (S3)."""
+    frame: FrameType | None = sys._getframe(2)
+    for _ in range(_FRAMES_ABOVE):
+        if frame is None or frame.f_code.co_filename == __file__:
+            return False
+        if frame.f_code.co_filename == asyncio.tasks.__file__ and (
+            frame.f_code.co_name == "as_completed"
+            or type(frame.f_locals.get("self")).__name__ == "_AsCompletedIterator"
+        ):
+            return True
+        frame = frame.f_back
+    return False

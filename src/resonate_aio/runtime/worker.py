@@ -305,9 +305,7 @@ class Worker:
         if execution.ended is not None:
             execution.ended(record)
         execution.life = Life.DROPPED
-        if execution.body is not None:
-            execution.body.is_dead = True
-            execution.body = None
+        execution.body = None
         self._forget_watches(execution)
 
     def _settled_outside(self, execution: Held, promise: Promise) -> None:
