@@ -41,7 +41,7 @@ from resonate_aio.protocol.requests import (
 )
 from resonate_aio.stores.base import LOST, Refusal
 from resonate_aio.stores.sqlite import SqliteStore
-from resonate_aio.stores.sqlite_jobs import Batch
+from resonate_aio.stores.sqlite_batch import Batch
 
 
 class Reader:
@@ -77,7 +77,7 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
     def step(self: Batch, connection: sqlite3.Connection) -> bool:
         done = commit(self, connection)
-        seen.append(list(self.rows))
+        seen.append(list(self.changed))
         return done
 
     monkeypatch.setattr(Batch, "step", step)

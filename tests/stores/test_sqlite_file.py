@@ -11,6 +11,7 @@ import sqlite3
 import stat
 import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -30,7 +31,7 @@ from tests.stores.drive import (
 )
 
 from resonate_aio.errors import ResonateStoreError, StoreOwnedError, StoreSchemaError
-from resonate_aio.protocol.records import PromiseState, Task, TaskState
+from resonate_aio.protocol.records import Promise, PromiseState, Task, TaskState
 from resonate_aio.protocol.requests import Execute, PromiseGet, TaskGet, TaskRelease
 from resonate_aio.stores.base import LOST
 from resonate_aio.stores.memory import MemoryStore
@@ -40,12 +41,10 @@ from resonate_aio.stores.sqlite_file import delay_ms, recover
 from resonate_aio.stores.sqlite_rows import (
     SCHEMA,
     SELECT,
-    UPSERT,
-    UPSERT_LEAF,
     Stored,
-    leaf_row_of,
-    row_of,
     stored_of,
+    upsert,
+    upsert_leaves,
 )
 
 
@@ -220,11 +219,21 @@ def test_a_settled_row_is_never_written_again() -> None:
     connection.execute(SCHEMA[0])
     pending = child("a.1", "a")
     first = msgspec.structs.replace(pending, state=PromiseState.RESOLVED, settled_at_ms=now_ms())
-    for statement, row in ((UPSERT, row_of), (UPSERT_LEAF, leaf_row_of)):
-        connection.execute(statement, row(Stored(pending)))
-        connection.execute(statement, row(Stored(first)))
-        connection.execute(statement, row(Stored(pending)))
-        assert stored_of(connection.execute(SELECT).fetchone()) == Stored(first)
+
+    def full(*promises: Promise) -> tuple[str, list[Any]]:
+        return upsert([Stored(promise) for promise in promises])
+
+    def leaves(*promises: Promise) -> tuple[str, list[Any]]:
+        return upsert_leaves(promises)
+
+    others = [child(f"a.{n}", "a") for n in (2, 3)]
+    for write in (full, leaves):
+        connection.execute("DELETE FROM promises")
+        connection.execute(*write(pending))
+        connection.execute(*write(first))
+        connection.execute(*write(pending, *others))
+        found = [stored_of(row) for row in connection.execute(f"{SELECT} ORDER BY id")]
+        assert found == [Stored(promise) for promise in (first, *others)]
     connection.close()
 
 

@@ -11,22 +11,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-import msgspec
-
 from ..clock import Clock
 from ..errors import ResonateStoreError
-from ..machine.transitions import delay_of
-from ..protocol.records import Promise, Task, TaskState
-from .base import LOST
+from ..protocol.records import TaskState
 from .holds import Hold, Holds
 from .in_process import InProcessStore
 from .owner_lock import OwnerLock
-from .sqlite_file import Synchronous, delay_ms, open_file, recover, set_synchronous
-from .sqlite_jobs import Batch, Lookup, Lookups, ReadLive, Run, RunJob
+from .sqlite_batch import Batch
+from .sqlite_file import Synchronous, due_task, open_file, recover, set_synchronous
+from .sqlite_jobs import Lookup, Lookups, ReadLive, Run, RunJob, end
 from .sqlite_rows import Stored
 from .sqlite_writer import Writer
 
@@ -34,6 +32,14 @@ _log = logging.getLogger("resonate_aio.stores")
 
 _CLOSING_PATIENCE_S: Final = 5.0
 _LOADS_PER_PASS: Final = 500
+
+_ENOUGH: Final = 2_000
+"""Changes and acknowledgements that go into one batch while there is more to come."""
+
+_LONGEST_GATHER_S: Final = 0.02
+"""What a commit waits at most for a loop that is busy; an idle one it does not wait for."""
+
+_PUBLISHING_SLICE_S: Final = 0.0005
 
 _ACQUIRED: Final = TaskState.ACQUIRED
 
@@ -60,6 +66,7 @@ class Commits(InProcessStore):
         "_lookups",
         "_lookups_out",
         "_next",
+        "_outgoing",
         "_path",
         "_synchronous",
         "_writer",
@@ -73,6 +80,7 @@ class Commits(InProcessStore):
         self._holds = Holds()
         self._next = Batch(self._committed)
         self._inflight: Batch | None = None
+        self._outgoing: deque[Batch] = deque()
         self._lookups: list[tuple[Lookup, Then]] = []
         self._lookups_out = 0
         self._is_wanted = False
@@ -102,7 +110,7 @@ class Commits(InProcessStore):
         )
         opened: asyncio.Future[None] = loop.create_future()
         job = ReadLive(
-            lambda connection: recover(connection, now_ms), lambda _, error: _end(opened, error)
+            lambda connection: recover(connection, now_ms), lambda _, error: end(opened, error)
         )
         self._writer.start(job)
         try:
@@ -112,9 +120,8 @@ class Commits(InProcessStore):
             self._writer = None
             self._lock.release()
             raise
-        for count, stored in enumerate(job.live):
-            promise, task, awaiters, addresses = stored
-            self._machine.load(promise, _due_task(promise, task, now_ms), awaiters, addresses)
+        for count, (promise, task, awaiters, addresses) in enumerate(job.live):
+            self._machine.load(promise, due_task(promise, task, now_ms), awaiters, addresses)
             if count % _LOADS_PER_PASS == _LOADS_PER_PASS - 1:
                 await asyncio.sleep(0)
         for schedule in job.schedules:
@@ -137,10 +144,10 @@ class Commits(InProcessStore):
                 "%s was closed before all was written: %d records are lost, none of them "
                 "was acknowledged",
                 self._path,
-                len(self._machine.changed) + len(self._inflight.rows if self._inflight else ()),
+                len(self._machine.changed) + len(self._inflight.changed if self._inflight else ()),
             )
         stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        writer.stop(0.0, lambda: _end(stopped, None))
+        writer.stop(0.0, lambda: end(stopped, None))
         await stopped
         self._unlink(writer)
 
@@ -170,7 +177,7 @@ class Commits(InProcessStore):
             ResonateStoreError: It failed for good.
         """
         done: asyncio.Future[None] = self._check_open().create_future()
-        job = Run(work, lambda _, error: _end(done, error))
+        job = Run(work, lambda _, error: end(done, error))
         self._connected().submit(job)
         await done
         return job.result
@@ -200,11 +207,16 @@ class Commits(InProcessStore):
 
     def _is_dirty(self) -> bool:
         machine = self._machine
-        return bool(machine.changed or machine.changed_schedules or self._inflight is not None)
+        return bool(
+            machine.changed
+            or machine.changed_schedules
+            or self._inflight is not None
+            or self._outgoing
+        )
 
     def _is_uncommitted(self, id: str) -> bool:
         inflight = self._inflight
-        return id in self._machine.changed or (inflight is not None and id in inflight.rows)
+        return id in self._machine.changed or (inflight is not None and id in inflight.changed)
 
     def _after_commit(self, reply: asyncio.Future[Any], answer: Any) -> None:
         """Give the answer once everything that changed so far is recorded."""
@@ -216,6 +228,8 @@ class Commits(InProcessStore):
             self._want_commit()
         elif self._inflight is not None:
             self._inflight.replies.append((reply, answer))
+        elif self._outgoing:
+            self._outgoing[-1].replies.append((reply, answer))
         else:
             reply.set_result(answer)
 
@@ -227,9 +241,25 @@ class Commits(InProcessStore):
 
     def _want_commit(self) -> None:
         self._is_wanted = True
-        if self._inflight is None and not self._is_scheduled and self._loop is not None:
+        loop = self._loop
+        if self._inflight is None and not self._is_scheduled and loop is not None:
             self._is_scheduled = True
-            self._loop.call_soon(self._begin)
+            loop.call_soon(self._gather, self._gathered(), loop.time() + _LONGEST_GATHER_S)
+
+    def _gathered(self) -> int:
+        return len(self._machine.changed) + len(self._next.acks)
+
+    def _gather(self, before: int, until: float) -> None:
+        """Hand over as soon as a pass of the loop added nothing, or enough has gathered.
+
+        A commit has a price of its own, and the writer can hardly run while the loop is busy.
+        """
+        count = self._gathered()
+        loop = self._loop
+        if loop is not None and before < count < _ENOUGH and loop.time() < until:
+            loop.call_soon(self._gather, count, until)
+        else:
+            self._begin()
 
     def _begin(self) -> None:
         """Hand over everything that changed; never while a batch is on its way."""
@@ -240,29 +270,7 @@ class Commits(InProcessStore):
         self._is_wanted = False
         batch = self._next
         self._next = Batch(self._committed)
-        machine = self._machine
-        changed, machine.changed = machine.changed, {}
-        promises, tasks = machine.promises, machine.tasks
-        callbacks, listeners = machine.callbacks, machine.listeners
-        rows = batch.rows
-        for id in changed:
-            if id in callbacks or id in listeners:
-                rows[id] = Stored(
-                    promises[id],
-                    tasks.get(id),
-                    tuple(callbacks.get(id, ())),
-                    tuple(listeners.get(id, ())),
-                )
-            else:
-                rows[id] = Stored(promises[id], tasks.get(id))
-        if machine.changed_schedules:
-            for id in machine.changed_schedules:
-                batch.schedules.append((id, machine.schedules.get(id)))
-            machine.changed_schedules.clear()
-        if machine.outbox:
-            batch.messages.extend(machine.outbox.values())
-            machine.outbox.clear()
-        if rows or batch.schedules:
+        if batch.take(self._machine):
             self._inflight = batch
             writer.submit(batch)
         else:
@@ -274,24 +282,33 @@ class Commits(InProcessStore):
         if error is not None:
             self._fail(batch, error)
             return
+        if self._is_wanted:
+            self._want_commit()
         self._release_recorded(batch)
         self._publish(batch)
-        if self._is_wanted and not self._is_scheduled:
-            self._begin()
 
     def _publish(self, batch: Batch) -> None:
-        """Let out what the batch covers."""
-        bad = batch.bad
-        for acked, context, record in batch.acks:
-            try:
-                acked(context, LOST if bad and record.id in bad else record)
-            except Exception:  # noqa: BLE001  one listener's fault must not stop the others
-                _log.exception("the callback for promise %r failed", record.id)
-        for reply, answer in batch.replies:
-            if not reply.done():
-                reply.set_result(answer)
-        for address, message in batch.messages:
-            self._hub.send(address, message)
+        """Let out what the batch covers, after what earlier ones cover."""
+        self._outgoing.append(batch)
+        if len(self._outgoing) == 1:
+            self._let_out()
+
+    def _let_out(self) -> None:
+        """Let out as much as one pass of the loop may take."""
+        outgoing = self._outgoing
+        if self._writer is None or self._loop is None:
+            outgoing.clear()  # killed meanwhile: nobody is told
+            return
+        batch = outgoing[0]
+        if batch.tell(_PUBLISHING_SLICE_S):
+            for reply, answer in batch.replies:
+                if not reply.done():
+                    reply.set_result(answer)
+            for address, message in batch.messages:
+                self._hub.send(address, message)
+            outgoing.popleft()
+        if outgoing:
+            self._loop.call_soon(self._let_out)
 
     def _fail(self, batch: Batch, error: Exception) -> None:
         """Nothing can be recorded any more: tell those who wait, and say so from now on."""
@@ -308,18 +325,18 @@ class Commits(InProcessStore):
 
     def _release_recorded(self, batch: Batch) -> None:
         """Forget what is settled and recorded, and end the holds of leases that ended."""
-        machine, holds, bad = self._machine, self._holds, batch.bad
-        changed = machine.changed
-        by_root = holds.by_root
-        for id, stored in batch.rows.items():
-            promise = stored[0]
+        machine, bad = self._machine, batch.bad
+        changed, may_forget, forget = machine.changed, self._holds.may_forget, machine.forget
+        for id, promise in batch.promises():
             if (
                 promise.settled_at_ms is not None
                 and id not in changed
                 and id not in bad
-                and holds.may_forget(promise)
+                and may_forget(promise)
             ):
-                machine.forget(id)
+                forget(id)
+        by_root = self._holds.by_root
+        for id in batch.rows:
             if id in by_root:
                 self._end_unless_held(by_root[id])
 
@@ -380,27 +397,3 @@ class Commits(InProcessStore):
             return False
         self._machine.load(*stored)
         return True
-
-
-def _end(future: asyncio.Future[None], error: Exception | None) -> None:
-    if future.done():
-        return
-    if error is None:
-        future.set_result(None)
-    elif isinstance(error, ResonateStoreError):
-        future.set_exception(error)
-    else:
-        fault = ResonateStoreError(f"the store failed: {error}")
-        fault.__cause__ = error
-        future.set_exception(fault)
-
-
-def _due_task(promise: Promise, task: Task | None, now_ms: int) -> Task | None:
-    """The task as it starts in this process: due at once, or when its delay is over (S41)."""
-    if task is None or task.state is not TaskState.PENDING:
-        return task
-    due_ms = max(now_ms, delay_of(promise))
-    if task.lapses > 0 and task.acquired_at_ms is None and task.retry_at_ms is not None:
-        # Not driven since its lease lapsed: a restart does not shorten the pause.
-        due_ms = max(due_ms, min(task.retry_at_ms, now_ms + delay_ms(task.lapses)))
-    return msgspec.structs.replace(task, retry_at_ms=due_ms)

@@ -11,8 +11,11 @@ import os
 import sqlite3
 from typing import Final, Literal
 
+import msgspec
+
 from ..errors import ResonateStoreError, StoreSchemaError
-from ..protocol.records import TaskState
+from ..machine.transitions import delay_of
+from ..protocol.records import Promise, Task, TaskState
 from .owner_lock import OwnerLock
 from .sqlite_rows import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
 
@@ -144,3 +147,14 @@ def _prepare(connection: sqlite3.Connection, path: str, synchronous: Synchronous
     connection.execute("PRAGMA journal_size_limit = 67108864")
     connection.execute(f"PRAGMA busy_timeout = {_RUNNING_PATIENCE_MS}")
     set_synchronous(connection, synchronous)
+
+
+def due_task(promise: Promise, task: Task | None, now_ms: int) -> Task | None:
+    """The task as it starts in this process: due at once, or when its delay is over (S41)."""
+    if task is None or task.state is not TaskState.PENDING:
+        return task
+    due_ms = max(now_ms, delay_of(promise))
+    if task.lapses > 0 and task.acquired_at_ms is None and task.retry_at_ms is not None:
+        # Not driven since its lease lapsed: a restart does not shorten the pause.
+        due_ms = max(due_ms, min(task.retry_at_ms, now_ms + delay_ms(task.lapses)))
+    return msgspec.structs.replace(task, retry_at_ms=due_ms)

@@ -1,4 +1,4 @@
-"""The jobs of the writer's thread: commit a batch, look rows up, search, prune.
+"""The jobs of the writer's thread that read: look rows up, scan, search; and any other.
 
 Each is a small object that carries its question to the thread and its answer back. Long
 reads go in steps, so that commits are not kept waiting. Nothing here is decided: what rows
@@ -7,106 +7,29 @@ mean to the machine is the core's affair.
 
 from __future__ import annotations
 
-import logging
+import asyncio
 import sqlite3
 from collections.abc import Callable
 from typing import Any, Final
 
-from ..protocol.records import Promise, PromiseState, Schedule
-from ..protocol.requests import Message
-from .base import Acked
+from ..errors import ResonateStoreError
+from ..protocol.records import PromiseState, Schedule
 from .lineage import explicit_id, is_targeted, prefixes
 from .sqlite_rows import (
-    DELETE_SCHEDULE,
-    REPLACE_SCHEDULE,
+    MOST_ROWS,
     SELECT,
     SELECT_SCHEDULES,
-    UPSERT,
-    UPSERT_LEAF,
     Stored,
-    is_leaf,
-    leaf_row_of,
-    row_of,
     schedule_of,
-    schedule_row,
+    select_taken,
     stored_of,
 )
 
-_log = logging.getLogger("resonate_aio.stores")
-
 _ROWS_PER_STEP: Final = 1_000
-
-_UNSTORABLE: Final = (
-    UnicodeEncodeError,
-    OverflowError,
-    TypeError,
-    sqlite3.DataError,
-    sqlite3.InterfaceError,
-    sqlite3.ProgrammingError,
-)
-"""What a row itself is to blame for; requests are checked before, so it is our bug."""
 
 Done = Callable[[Any, Exception | None], None]
 
 RunJob = Callable[[sqlite3.Connection], Any]
-
-
-class Batch:
-    """Everything that changed since the last hand-over, and who waits for it.
-
-    `rows` are in the order of first change, so nothing is durable before what preceded it.
-    """
-
-    __slots__ = ("acks", "bad", "done", "messages", "replies", "rows", "schedules")
-
-    def __init__(self, done: Done) -> None:
-        self.done = done
-        self.rows: dict[str, Stored] = {}
-        self.schedules: list[tuple[str, Schedule | None]] = []
-        self.acks: list[tuple[Acked, Any, Promise]] = []
-        self.replies: list[tuple[Any, Any]] = []
-        self.messages: list[tuple[str, Message]] = []
-        self.bad: set[str] = set()
-
-    def step(self, connection: sqlite3.Connection) -> bool:
-        """Commit it all in one transaction, so the order of its rows does not matter."""
-        try:
-            self._commit(connection, isolated=False)
-        except _UNSTORABLE:
-            connection.rollback()
-            self._commit(connection, isolated=True)
-        return True
-
-    def finished(self, error: Exception | None) -> None:
-        """Tell the core."""
-        self.done(self, error)
-
-    def _commit(self, connection: sqlite3.Connection, *, isolated: bool) -> None:
-        connection.execute("BEGIN IMMEDIATE")
-        if isolated:
-            self._write_one_by_one(connection)
-        else:
-            leaves = [leaf_row_of(stored) for stored in self.rows.values() if is_leaf(stored)]
-            others = [row_of(stored) for stored in self.rows.values() if not is_leaf(stored)]
-            connection.executemany(UPSERT_LEAF, leaves)
-            connection.executemany(UPSERT, others)
-        for id, schedule in self.schedules:
-            if schedule is None:
-                connection.execute(DELETE_SCHEDULE, (id,))
-            else:
-                connection.execute(REPLACE_SCHEDULE, schedule_row(schedule))
-        connection.execute("COMMIT")
-
-    def _write_one_by_one(self, connection: sqlite3.Connection) -> None:
-        for id, stored in self.rows.items():
-            connection.execute("SAVEPOINT one")
-            try:
-                connection.execute(UPSERT, row_of(stored))
-            except _UNSTORABLE as error:
-                connection.execute("ROLLBACK TO one")
-                self.bad.add(id)
-                _log.error("promise %r cannot be stored and is given up: %s", id, error)
-            connection.execute("RELEASE one")
 
 
 class Scan:
@@ -194,12 +117,13 @@ class Lookup:
         unless: Leave the scan out when this id has a row.
     """
 
-    __slots__ = ("error", "found", "ids", "scan", "unless")
+    __slots__ = ("error", "found", "ids", "new", "scan", "unless")
 
     def __init__(self, ids: tuple[str, ...], scan: Scan | None, unless: str | None) -> None:
         self.ids = ids
         self.scan = scan
         self.unless = unless
+        self.new = unless  # the execution that would be new
         self.found: list[Stored] = []
         self.error: Exception | None = None
 
@@ -224,6 +148,15 @@ def _row(connection: sqlite3.Connection, id: str) -> tuple[Any, ...] | None:
     return row
 
 
+def _blank(connection: sqlite3.Connection, roots: list[str]) -> set[str | None]:
+    """Those of the roots that have no row themselves and none below them."""
+    taken: set[str] = set()
+    for at in range(0, len(roots), MOST_ROWS):
+        for row in connection.execute(*select_taken(roots[at : at + MOST_ROWS])):
+            taken.add(row[0])
+    return {root for root in roots if root not in taken}
+
+
 class Lookups:
     """The look-ups that one loop pass asked for: one hand-over for all of them.
 
@@ -240,13 +173,17 @@ class Lookups:
 
     def step(self, connection: sqlite3.Connection) -> bool:
         """Go on where the last step ended."""
-        while self._at < len(self.lookups):
-            if not self.lookups[self._at].look_around(connection):
+        lookups = self.lookups
+        blank = _blank(connection, [lookup.new for lookup in lookups if lookup.new is not None])
+        while self._at < len(lookups):
+            lookup = lookups[self._at]
+            if lookup.new not in blank and not lookup.look_around(connection):
                 return False
             self._at += 1
-        for lookup in self.lookups:
+        for lookup in lookups:
             lookup.found.clear()
-            lookup.look_up(connection)
+            if lookup.new not in blank:
+                lookup.look_up(connection)
         return True
 
     def finished(self, error: Exception | None) -> None:
@@ -330,3 +267,17 @@ def searched_states(state: PromiseState | None) -> tuple[str, ...]:
     if state in {PromiseState.RESOLVED, PromiseState.TIMEDOUT}:
         return (state.value, PromiseState.PENDING.value)
     return (state.value,)
+
+
+def end(future: asyncio.Future[None], error: Exception | None) -> None:
+    """Tell whoever waits for a job how it ended."""
+    if future.done():
+        return
+    if error is None:
+        future.set_result(None)
+    elif isinstance(error, ResonateStoreError):
+        future.set_exception(error)
+    else:
+        fault = ResonateStoreError(f"the store failed: {error}")
+        fault.__cause__ = error
+        future.set_exception(fault)

@@ -7,7 +7,8 @@ nothing. This file knows no connection.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -92,25 +93,39 @@ _MUTABLE: Final = (
 SELECT: Final = f"SELECT {_COLUMNS} FROM promises"  # noqa: S608  constants only
 
 # A settled row never changes again (law 1): the condition holds even against our own bugs.
-UPSERT: Final = (
-    f"INSERT INTO promises ({_COLUMNS}) VALUES ({', '.join('?' * 23)})"  # noqa: S608
+_ON_CONFLICT: Final = (
     f" ON CONFLICT (id) DO UPDATE SET {', '.join(f'{c} = excluded.{c}' for c in _MUTABLE)}"
     " WHERE promises.settled_at_ms IS NULL"
 )
 
 _LEAF_COLUMNS: Final = (
-    "id, state, timeout_at_ms, created_at_ms, settled_at_ms, owner, param_headers, param_data,"
-    " value_headers, value_data, tags"
+    "id, state, timeout_at_ms, created_at_ms, settled_at_ms, owner, explicit, param_headers,"
+    " param_data, value_headers, value_data, tags"
 )
-
-# What a local step is: binding the twelve columns it leaves empty would cost a third more.
-UPSERT_LEAF: Final = (
-    f"INSERT INTO promises ({_LEAF_COLUMNS}) VALUES ({', '.join('?' * 11)})"  # noqa: S608
+_ON_LEAF_CONFLICT: Final = (
     " ON CONFLICT (id) DO UPDATE SET state = excluded.state,"
     " settled_at_ms = excluded.settled_at_ms, value_headers = excluded.value_headers,"
     " value_data = excluded.value_data, callbacks = NULL, listeners = NULL"
     " WHERE promises.settled_at_ms IS NULL"
 )
+
+MOST_ROWS: Final = 128
+"""How many rows go into one statement at most."""
+
+
+@lru_cache(maxsize=64)
+def _insert(columns: str, on_conflict: str, count: int) -> str:
+    """The statement for so many rows; those without an id are left out."""
+    row = f"({', '.join('?' * (columns.count(',') + 1))})"
+    if count == 1:
+        rows = f"VALUES {row}"
+    else:
+        rows = f"SELECT * FROM (VALUES {', '.join([row] * count)}) WHERE column1 IS NOT NULL"  # noqa: S608
+    return f"INSERT INTO promises ({columns}) {rows}{on_conflict}"
+
+
+UPSERT: Final = _insert(_COLUMNS, _ON_CONFLICT, 1)
+
 
 SELECT_SCHEDULES: Final = (
     "SELECT id, cron, promise_id, promise_timeout_ms, created_at_ms, next_run_at_ms,"
@@ -134,23 +149,17 @@ _TASK_STATES: Final = {state.value: state for state in TaskState}
 _NO_TASK: Final = (None,) * 9
 
 
-def is_leaf(stored: Stored) -> bool:
-    """Whether the columns of `UPSERT_LEAF` hold all there is."""
-    promise, task, awaiters, addresses = stored
-    return task is None and not awaiters and not addresses and explicit_id(promise) is None
-
-
-def leaf_row_of(stored: Stored) -> tuple[Any, ...]:
+def leaf_row_of(promise: Promise) -> tuple[Any, ...]:
     """The row to write, in the order of the columns of a leaf."""
-    promise = stored[0]
     param, value = promise.param, promise.value
     return (
         promise.id,
-        promise.state.value,
+        promise.state._value_,
         promise.timeout_at_ms,
         promise.created_at_ms,
         promise.settled_at_ms,
         promise.owner,
+        explicit_id(promise),
         _text(param.headers),
         param.data,
         _text(value.headers),
@@ -165,7 +174,7 @@ def row_of(stored: Stored) -> tuple[Any, ...]:
     param, value = promise.param, promise.value
     columns = (
         promise.id,
-        promise.state.value,
+        promise.state._value_,
         promise.timeout_at_ms,
         promise.created_at_ms,
         promise.settled_at_ms,
@@ -183,7 +192,7 @@ def row_of(stored: Stored) -> tuple[Any, ...]:
         return columns + _NO_TASK
     return (
         *columns,
-        task.state.value,
+        task.state._value_,
         task.version,
         _text(task.resumes) if task.resumes else None,
         task.ttl_ms,
@@ -193,6 +202,47 @@ def row_of(stored: Stored) -> tuple[Any, ...]:
         task.acquired_at_ms,
         task.lapses,
     )
+
+
+def upsert_leaves(promises: Sequence[Promise]) -> tuple[str, list[Any]]:
+    """The statement that writes so many rows without tasks, and its values."""
+    values: list[Any] = []
+    for promise in promises:
+        values += leaf_row_of(promise)
+    return _padded(_LEAF_COLUMNS, _ON_LEAF_CONFLICT, len(promises), values)
+
+
+def upsert(rows: Sequence[Stored]) -> tuple[str, list[Any]]:
+    """The statement that writes so many rows, and its values."""
+    values: list[Any] = []
+    for stored in rows:
+        values += row_of(stored)
+    return _padded(_COLUMNS, _ON_CONFLICT, len(rows), values)
+
+
+def select_taken(roots: Sequence[str]) -> tuple[str, list[Any]]:
+    """The statement that tells which of the ids, or of those after and below them, have rows."""
+    padded = 1 << (len(roots) - 1).bit_length()
+    values: list[Any] = []
+    for root in roots:
+        values += (root, f"{root}/")
+    values += (None,) * (2 * (padded - len(roots)))
+    return _select_taken(padded), values
+
+
+@lru_cache(maxsize=64)
+def _select_taken(count: int) -> str:
+    return (
+        f"SELECT column1 FROM (VALUES {', '.join(['(?, ?)'] * count)})"  # noqa: S608
+        " WHERE EXISTS (SELECT 1 FROM promises WHERE id >= column1 AND id < column2)"
+    )
+
+
+def _padded(columns: str, on_conflict: str, count: int, values: list[Any]) -> tuple[str, list[Any]]:
+    """Few statements for any count, so that SQLite need not compile one for each."""
+    padded = 1 << (count - 1).bit_length()
+    values += (None,) * (len(values) // count * (padded - count))
+    return _insert(columns, on_conflict, padded), values
 
 
 def stored_of(row: tuple[Any, ...]) -> Stored:
