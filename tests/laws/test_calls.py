@@ -56,9 +56,6 @@ def test_ctx_call_from_a_thread_is_misuse() -> None:
     assert once(main) == ("f", "f.1"), "no id was taken"
 
 
-@pytest.mark.xfail(
-    strict=False, reason="raises AttributeError: a root that has ended is taken for a dying frame"
-)
 def test_ctx_call_after_the_return_is_misuse() -> None:
     kept: list[Context] = []
 
@@ -187,9 +184,6 @@ def test_context_variables_come_from_the_clients_construction_and_flow_down() ->
     assert once(main) == ["nobody", "inside", "inside", "nobody"]
 
 
-@pytest.mark.xfail(
-    strict=False, reason="a generator's calls get the scheduler's context, not the generator's own"
-)
 def test_context_variables_of_a_generator_flow_down() -> None:
     """S25."""
 

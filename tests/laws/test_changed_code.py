@@ -102,15 +102,10 @@ def test_edit_is_named_and_harms_nobody_else(edit: Edit, caplog: pytest.LogCaptu
     assert finish(lives, edit.before) == list(edit.result), "the old code finishes it"
 
 
-NO_LINE_YET = pytest.mark.xfail(
-    strict=False, reason="a generator's call is asked from the scheduler: its line is not named"
-)
-
-
 @pytest.mark.parametrize(
     "edit",
     [
-        pytest.param(edit, marks=NO_LINE_YET if edit.name.startswith("generator") else ())
+        edit
         for edit in NOTICED
         if "removed at" not in edit.name  # nothing is asked there
     ],

@@ -241,16 +241,7 @@ def test_begin_run_gives_the_promise_without_suspending_and_done_answers_what_wa
 
 @pytest.mark.parametrize(
     "delay_s",
-    [
-        0.1,
-        pytest.param(
-            1.0,
-            marks=pytest.mark.xfail(
-                strict=False,
-                reason="an ask earlier than in the life before is taken for changed code",
-            ),
-        ),
-    ],
+    [0.1, 1.0],
 )
 def test_ids_do_not_depend_on_how_long_a_helper_waits_for_other_things(delay_s: float) -> None:
     """S2: helpers whose first call comes late, later or earlier in each life."""
@@ -258,7 +249,6 @@ def test_ids_do_not_depend_on_how_long_a_helper_waits_for_other_things(delay_s: 
     crash_everywhere(program.main, effects=program.effects, name="uneven", random_runs=10)
 
 
-@pytest.mark.xfail(strict=False, reason="S3 is not refused yet: the helpers simply run")
 def test_as_completed_over_bare_helpers_is_refused_on_the_first_run() -> None:
     """S3: their tasks would be made from a set."""
 

@@ -273,13 +273,17 @@ class ClientCore:
             handle.failed(error)
         self.store.unwatch(id, self._settled)
 
-    def settled(self, promise: Promise) -> None:
-        """The worker saw an execution end that handles here may wait for."""
-        handles = self._handles.pop(promise.id, None)
+    def ended_here(self, id: str, promise: Promise | None) -> None:
+        """An execution held here ended, or is held elsewhere from now on (None)."""
+        if promise is None:
+            if id in self._handles:
+                self.store.watch(id, self._settled)
+            return
+        handles = self._handles.pop(id, None)
         if handles is not None:
             for handle in handles:
                 handle.settled(promise)
-            self.store.unwatch(promise.id, self._settled)
+            self.store.unwatch(id, self._settled)
 
     def warn_if_other(self, id: str, promise: Promise | None, asked: PromiseCreate) -> None:
         """The id was used before for something else: its outcome counts (S29a, law 1)."""
@@ -379,7 +383,7 @@ class _Begin:
         core.warn_if_other(handle.id, promise, self._create)
         if promise is not None and is_pending(promise) and worker is not None:
             core.held_here(handle)
-            worker.begin(reply, self._callee, self._options, self.args, core.settled)
+            worker.begin(reply, self._callee, self._options, self.args, core.ended_here)
         else:
             core.stored(handle, reply)
 

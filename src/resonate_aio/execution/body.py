@@ -95,7 +95,6 @@ class Body(Branch):
     _log: list[Batch] | None = None
     _positions: dict[str, int] | None = None
     _owed: dict[int, int] | None = None
-    _last_numbers: dict[str, int] | None = None
     _logged_interruptions: set[str] | None = None
     _kept: dict[Any, tuple[int, Wait | None]] | None = None
     _made: Call | None = None
@@ -127,12 +126,8 @@ class Body(Branch):
         self._gain_start = len(recorded.batches)
         self._creates = len(recorded.positions)
         self._owed = {}
-        self._last_numbers = {}
-        for suffix, position in recorded.positions.items():
+        for position in recorded.positions.values():
             self._owed[position] = self._owed.get(position, 0) + 1
-            prefix, dot, number = suffix.rpartition(".")
-            prefix += dot
-            self._last_numbers[prefix] = max(int(number), self._last_numbers.get(prefix, 0))
         self._logged_interruptions = {
             member for batch in self._log for member in batch if member.startswith(INTERRUPTION)
         }
@@ -156,21 +151,13 @@ class Body(Branch):
             self.idle[self._made] = None
         self._made = call
         if self._log is not None:
-            self._made_again(call, branch)
+            self._made_again(call)
 
-    def _made_again(self, call: Call, branch: Branch) -> None:
+    def _made_again(self, call: Call) -> None:
         position = self._positions.pop(call.suffix, None) if self._positions else None
         if position is not None and self._owed is not None:
             self._owed[position] -= 1
             self.is_owed = bool(self._positions)
-        elif self._last_numbers is not None and branch.count < self._last_numbers.get(
-            branch.prefix, 0
-        ):
-            raise NonDeterminismError(
-                f"the program now makes call {call.id!r} ({call.kind}), which was not recorded, "
-                "though later calls of the same task were: the code changed while this execution "
-                "was running, or its records were altered. Finish it with the old code"
-            )
 
     def asked(self, call: Call) -> None:
         """The call starts: its body now waits for it to end, unless its kind says otherwise."""

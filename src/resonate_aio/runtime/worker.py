@@ -46,6 +46,10 @@ FOREVER_MS = 2**52
 """The lease of an in-process holder: it ends with the process, not with time."""
 
 
+Ended = Callable[[str, Promise | None], None]
+"""Called as ended(id, settled record), or ended(id, None): it does not end here any more."""
+
+
 class Held(Execution):
     """An execution with what its holder knows of it."""
 
@@ -54,7 +58,7 @@ class Held(Execution):
     def __init__(self, task: Task, root: RootCall, callee: Callee) -> None:
         super().__init__(task.id, task.version, root)
         self.callee = callee
-        self.ended: Callable[[Promise], None] | None = None
+        self.ended: Ended | None = None
         self.body: LiveBody | None = None
         self.stopping: asyncio.Future[None] | None = None
         self.watched: dict[Call, Callable[[Promise], None]] = {}
@@ -168,13 +172,13 @@ class Worker:
         callee: Callee,
         options: CallOptions,
         args: tuple[Any, ...] | None,
-        ended: Callable[[Promise], None],
+        ended: Ended,
     ) -> None:
         """Start an execution whose lease `task.create` just gave us; new or recorded before.
 
         Args:
             args: The arguments, where they are plain and need not be decoded again.
-            ended: Called with the settled record when the execution ends here.
+            ended: Called when the execution ends here, or ceases to be held here.
         """
         task, promise = reply.task, reply.promise
         assert task is not None  # a 200 to task.create has both
@@ -239,7 +243,7 @@ class Worker:
         promise: Promise,
         callee: Callee,
         options: CallOptions,
-        ended: Callable[[Promise], None] | None = None,
+        ended: Ended | None = None,
     ) -> None:
         records = await self.store.load(task.id)
         if not self._accepting:
@@ -274,9 +278,7 @@ class Worker:
                 root.data = encode({"args": root.args, "kwargs": root.kwargs})
         return root
 
-    def _start(
-        self, execution: Held, records: list[Promise], ended: Callable[[Promise], None] | None
-    ) -> None:
+    def _start(self, execution: Held, records: list[Promise], ended: Ended | None) -> None:
         id = execution.id
         self._held[id] = execution
         execution.ended = ended
@@ -303,7 +305,7 @@ class Worker:
         if execution is None:
             return
         if execution.ended is not None:
-            execution.ended(record)
+            execution.ended(root.id, record)
         execution.life = Life.DROPPED
         execution.body = None
         self._forget_watches(execution)
@@ -319,7 +321,7 @@ class Worker:
         self.scheduler.interrupts.drop(execution, Life.CANCELED)
         self._held.pop(execution.id, None)
         if execution.ended is not None:
-            execution.ended(promise)
+            execution.ended(promise.id, promise)
 
     def lost(self, execution: Execution | None, call: Call) -> None:
         """The store says the lease is not ours any more: stop, record nothing (law 7)."""
@@ -330,6 +332,7 @@ class Worker:
         logger.warning("the lease of %r was lost; its frames are dropped", execution.id)
         self.scheduler.interrupts.drop(execution)
         self._held.pop(execution.id, None)
+        _not_here_any_more(execution)
 
     def dropped(self, execution: Execution) -> None:
         """An execution records nothing any more: its frames die, what it watched is let go."""
@@ -346,6 +349,7 @@ class Worker:
         held = self._held.pop(execution.id, None)
         if held is None or not self._accepting:
             return
+        _not_here_any_more(held)
         self._poison.set_aside(held.id, self._try_again)
         self._unwaited = self.store.post(TaskRelease(held.id, held.version))
 
@@ -460,6 +464,11 @@ class Worker:
         self._chores.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("a background chore failed: %r", error, exc_info=error)
+
+
+def _not_here_any_more(execution: Execution) -> None:
+    if isinstance(execution, Held) and execution.ended is not None:
+        execution.ended(execution.id, None)
 
 
 def _begin(scheduler: Scheduler, body: LiveBody) -> None:
