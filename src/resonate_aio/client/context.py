@@ -23,6 +23,7 @@ from ..runtime.stamps import current_branch
 if TYPE_CHECKING:
     from ..runtime.bodies import LiveBody
     from .core import ClientCore
+    from .function import Function
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -83,6 +84,8 @@ class Context(msgspec.Struct):
     # -- calls that run here -----------------------------------------------------------
 
     @overload
+    def run(self, func: Function[P, R], *args: P.args, **kwargs: P.kwargs) -> DurableCall[R]: ...
+    @overload
     def run(
         self,
         func: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]],
@@ -123,6 +126,10 @@ class Context(msgspec.Struct):
 
     @overload
     def begin_run(
+        self, func: Function[P, R], *args: P.args, **kwargs: P.kwargs
+    ) -> DurableCall[DurablePromise[R]]: ...
+    @overload
+    def begin_run(
         self,
         func: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]],
         *args: P.args,
@@ -161,6 +168,8 @@ class Context(msgspec.Struct):
     # -- calls that run elsewhere ------------------------------------------------------
 
     @overload
+    def rpc(self, func: Function[P, R], *args: P.args, **kwargs: P.kwargs) -> DurableCall[R]: ...
+    @overload
     def rpc(
         self,
         func: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]],
@@ -187,6 +196,10 @@ class Context(msgspec.Struct):
         """
         return self._remote(CallKind.RPC, func, args, kwargs, direct=True)
 
+    @overload
+    def begin_rpc(
+        self, func: Function[P, R], *args: P.args, **kwargs: P.kwargs
+    ) -> DurableCall[DurablePromise[R]]: ...
     @overload
     def begin_rpc(
         self,

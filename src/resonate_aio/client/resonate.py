@@ -262,6 +262,10 @@ class Resonate:
 
     @overload
     def begin_run(
+        self, id: str, func: Function[P, R], *args: P.args, **kwargs: P.kwargs
+    ) -> Handle[R]: ...
+    @overload
+    def begin_run(
         self,
         id: str,
         func: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]],
@@ -300,6 +304,10 @@ class Resonate:
         callee = self._registered(func)
         return self._core.begin(promise_id(id), callee, args, kwargs, self._options, here=True)
 
+    @overload
+    def rpc(
+        self, id: str, func: Function[P, R], *args: P.args, **kwargs: P.kwargs
+    ) -> Handle[R]: ...
     @overload
     def rpc(
         self,
