@@ -373,7 +373,6 @@ class Info:
         return key if key is not None else self._body.id
 
 
-_TIME = Callee(time.time, "time.time", kind=FunctionKind.INLINE)
 _STRFTIME = Callee(time.strftime, "time.strftime", kind=FunctionKind.INLINE)
 
 
@@ -387,7 +386,7 @@ class Time:
 
     def time(self) -> DurableCall[float]:
         """Seconds since the epoch."""
-        return self._ctx._inline(_TIME, ())
+        return self._ctx._inline(self._ctx._core.time_callee, ())
 
     def strftime(self, format: str) -> DurableCall[str]:  # noqa: A002  seed 001's name
         """The local time, formatted."""

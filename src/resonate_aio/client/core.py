@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Coroutine
 from contextvars import Context as ContextVars
 from functools import partial
 from typing import Any
 
-from ..clock import Clock
+from ..clock import Clock, SystemClock
 from ..errors import ResonateShutdownError, ResonateStoreError
 from ..protocol.addresses import normalise_target
 from ..protocol.records import Promise, Value, is_pending
 from ..protocol.requests import PromiseCreate, PromiseGet, Reply, Request, TaskCreate
 from ..protocol.values import PLAIN_SHAPE, are_plain
-from ..runtime.functions import Callee, invocation
+from ..runtime.functions import INLINE, Callee, invocation
 from ..runtime.options import CallOptions
 from ..runtime.settings import Settings
 from ..runtime.worker import FOREVER_MS, Worker
@@ -64,6 +65,8 @@ class ClientCore:
         self._calls: set[asyncio.Task[None]] = set()
         self._handles: dict[str, list[Handle[Any]]] = {}
         self._is_stopping = False
+        now = time.time if isinstance(clock, SystemClock) else partial(_seconds_of, clock)
+        self.time_callee = Callee(now, "time.time", kind=INLINE)
         self._own_target = f"poll://any@{group}/{pid}"
         registry.on_change(self._function_registered)
 
@@ -390,6 +393,10 @@ class _Begin:
     def _joined(self, reply: Reply) -> None:
         self._core.stored(self._handle, reply)
         self._core.warn_if_other(self._handle.id, reply.promise, self._create)
+
+
+def _seconds_of(clock: Clock) -> float:
+    return clock.now_ms() / 1000
 
 
 def _outside(

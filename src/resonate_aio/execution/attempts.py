@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..errors import ContextMisuseError, NonDeterminismError, ValueCodecError
 
@@ -24,16 +24,21 @@ def retry_delay_s(
     non_retryable: tuple[type[BaseException], ...],
     now_ms: int,
     timeout_at_ms: int,
+    rng: Any,
 ) -> float | None:
     """Seconds until the next attempt, or None when this failure is the outcome.
 
-    A delay never passes the deadline, whose arrival is the outcome instead.
+    A delay never passes the deadline, whose arrival is the outcome instead. `rng` is the
+    `random.Random` that policies with jitter draw from.
     """
     if not isinstance(error, Exception) or isinstance(error, _NEVER_RETRIED):
         return None
     if non_retryable and isinstance(error, non_retryable):
         return None
-    delay = policy.next(attempt)
+    jitters = getattr(policy, "jitter", 0)
+    # Policies with jitter are ours and take the generator; others know the attempt alone.
+    arguments: tuple[Any, ...] = (attempt, rng) if jitters else (attempt,)
+    delay: float | None = policy.next(*arguments)
     if delay is None or now_ms + delay * 1000 >= timeout_at_ms:
         return None
     return max(delay, 0.0)

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from contextvars import copy_context
 from functools import partial
+from random import Random
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +86,7 @@ class Scheduler:
         self._scheduled = False
         self._draining = False
         self._starting: LiveBody | None = None
+        self._rng = Random()  # noqa: S311  jitter is no secret
         self._flush_timer: asyncio.TimerHandle | None = None
         self._slots = Slots(settings.workers, self._soon_slot) if settings.workers else None
 
@@ -242,6 +244,8 @@ class Scheduler:
         self._let_kept_through(body)
         batch = body.next_batch()
         if batch is None:
+            if body.is_replaying:
+                self.executions.held(body)
             if self._slots is not None and body.at:
                 self._slots.give_back(body)
             return
@@ -402,6 +406,7 @@ class Scheduler:
             call.options_.non_retryable_exceptions,
             self.clock.now_ms(),
             call.timeout_at_ms,
+            self._rng,
         )
         if delay_s is None:
             return False
@@ -507,8 +512,17 @@ class Scheduler:
     def still_held(self, body: LiveBody, position: int) -> None:
         """A body was held a good while ago: if it still is, that is an error (S9a)."""
         body.held_timer = None
-        if self.is_current(body) and body.is_held and body.position == position:
+        if not self.is_current(body) or body.position != position:
+            return
+        if body.is_held:
             self.executions.stopped(body.execution, body.missing_error())
+        elif body.is_replaying:
+            logger.warning(
+                "%r waits to be interrupted where it was before the restart: its own timer "
+                "(asyncio.timeout, asyncio.sleep) has to run again; ctx.timeout would not wait",
+                body.id,
+                extra={"id": body.id},
+            )
 
     def stop(self) -> None:
         """Forget the queue; called once every frame has ended or was given up."""

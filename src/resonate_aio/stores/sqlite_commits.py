@@ -22,9 +22,8 @@ from ..protocol.records import TaskState
 from .holds import Hold, Holds
 from .in_process import InProcessStore
 from .owner_lock import OwnerLock
-from .sqlite_batch import Batch
 from .sqlite_file import Synchronous, due_task, open_file, recover, set_synchronous
-from .sqlite_jobs import Lookup, Lookups, ReadLive, Run, RunJob, end
+from .sqlite_jobs import Batch, Lookup, Lookups, ReadLive, Run, RunJob, end
 from .sqlite_rows import Stored
 from .sqlite_writer import Writer
 

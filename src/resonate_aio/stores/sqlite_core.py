@@ -224,7 +224,8 @@ class SqliteCore(Commits):
             and not self._holds.covers(task_id, promise.id)
         ):
             return self._create_unknown(task_id, version, promise, acked, context)
-        record = machine.fence_create(task_id, version, promise, self._clock.now_ms())
+        # The caller read the clock for the record a moment ago.
+        record = machine.fence_create(task_id, version, promise, promise.created_at_ms)
         if record is None:
             return LOST
         if promise.tags:

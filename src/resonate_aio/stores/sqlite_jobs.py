@@ -1,4 +1,4 @@
-"""The jobs of the writer's thread that read: look rows up, scan, search; and any other.
+"""The jobs of the writer's thread: commit a batch, look rows up, scan, search, and any other.
 
 Each is a small object that carries its question to the thread and its answer back. Long
 reads go in steps, so that commits are not kept waiting. Nothing here is decided: what rows
@@ -8,6 +8,7 @@ mean to the machine is the core's affair.
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 from collections.abc import Callable
 from typing import Any, Final
@@ -15,21 +16,105 @@ from typing import Any, Final
 from ..errors import ResonateStoreError
 from ..protocol.records import PromiseState, Schedule
 from .lineage import explicit_id, is_targeted, prefixes
+from .sqlite_changes import Changes
 from .sqlite_rows import (
+    DELETE_SCHEDULE,
     MOST_ROWS,
+    REPLACE_SCHEDULE,
     SELECT,
     SELECT_SCHEDULES,
+    UPSERT,
     Stored,
+    row_of,
     schedule_of,
+    schedule_row,
     select_taken,
     stored_of,
+    upsert,
+    upsert_leaves,
 )
 
+_log = logging.getLogger("resonate_aio.stores")
+
 _ROWS_PER_STEP: Final = 1_000
+
+_UNSTORABLE: Final = (
+    UnicodeEncodeError,
+    OverflowError,
+    TypeError,
+    sqlite3.DataError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+)
+"""What a row itself is to blame for; requests are checked before, so it is our bug."""
 
 Done = Callable[[Any, Exception | None], None]
 
 RunJob = Callable[[sqlite3.Connection], Any]
+
+
+class Batch(Changes):
+    """The job that commits what changed since the last hand-over.
+
+    The thread gives the interpreter away at every statement and may wait long to get it back
+    while the loop is busy, so rows go in many at a time.
+    """
+
+    __slots__ = ("done",)
+
+    def __init__(self, done: Done) -> None:
+        super().__init__()
+        self.done = done
+
+    def step(self, connection: sqlite3.Connection) -> bool:
+        """Commit it all in one transaction, so the order of its rows does not matter."""
+        try:
+            self._commit(connection, isolated=False)
+        except _UNSTORABLE:
+            if connection.in_transaction:
+                connection.rollback()
+            self._commit(connection, isolated=True)
+        return True
+
+    def finished(self, error: Exception | None) -> None:
+        """Tell the core."""
+        self.done(self, error)
+
+    def _commit(self, connection: sqlite3.Connection, *, isolated: bool) -> None:
+        leaves, others = list(self.leaves.values()), list(self.rows.values())
+        is_one_statement = not others and not self.schedules and len(leaves) <= MOST_ROWS
+        if is_one_statement and not isolated:
+            connection.execute(*upsert_leaves(leaves))  # a transaction by itself
+            return
+        connection.execute("BEGIN IMMEDIATE")
+        if isolated:
+            self._write_one_by_one(connection)
+        else:
+            for at in range(0, len(leaves), MOST_ROWS):
+                connection.execute(*upsert_leaves(leaves[at : at + MOST_ROWS]))
+            for at in range(0, len(others), MOST_ROWS):
+                connection.execute(*upsert(others[at : at + MOST_ROWS]))
+        self._write_schedules(connection)
+        connection.execute("COMMIT")
+
+    def _write_one_by_one(self, connection: sqlite3.Connection) -> None:
+        leaves = {id: Stored(promise) for id, promise in self.leaves.items()}
+        for id, stored in (leaves | self.rows).items():
+            connection.execute("SAVEPOINT one")
+            try:
+                connection.execute(UPSERT, row_of(stored))
+            except _UNSTORABLE as error:
+                connection.execute("ROLLBACK TO one")
+                self.bad.add(id)
+                _log.error("promise %r cannot be stored and is given up: %s", id, error)
+            connection.execute("RELEASE one")
+
+    def _write_schedules(self, connection: sqlite3.Connection) -> None:
+        for id, schedule in self.schedules:
+            if schedule is None:
+                connection.execute(DELETE_SCHEDULE, (id,))
+            else:
+                connection.execute(REPLACE_SCHEDULE, schedule_row(schedule))
 
 
 class Scan:
