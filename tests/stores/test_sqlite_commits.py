@@ -41,7 +41,7 @@ from resonate_aio.protocol.requests import (
 )
 from resonate_aio.stores.base import LOST, Refusal
 from resonate_aio.stores.sqlite import SqliteStore
-from resonate_aio.stores.sqlite_batch import Batch
+from resonate_aio.stores.sqlite_jobs import Batch
 
 
 class Reader:
