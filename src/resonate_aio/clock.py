@@ -5,7 +5,7 @@ Only shells hold a clock. The machines are given `now_ms`.
 
 from __future__ import annotations
 
-import time
+from time import time_ns
 from typing import Protocol
 
 
@@ -27,6 +27,9 @@ class SystemClock:
 
     def now_ms(self) -> int:
         """Wall-clock time in milliseconds since the epoch; never less than before."""
-        now = int(time.time() * 1000)
-        self._last_ms = max(self._last_ms, now)
-        return self._last_ms
+        now = time_ns() // 1_000_000
+        last = self._last_ms
+        if now <= last:
+            return last
+        self._last_ms = now
+        return now

@@ -58,13 +58,14 @@ class OwnerLock:
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
         try:
             _try_lock(fd)
-        except OSError as error:
+        except OSError:
             owner = _owner(fd)
             os.close(fd)
+            # The system's own error says nothing more and would only be read first.
             raise StoreOwnedError(
                 f"{self.path.removesuffix('.lock')} is in use by {owner}: one process owns the "
-                "file at a time; stop that one, use another file, or connect to it as a server"
-            ) from error
+                "file at a time; stop that one or use another file"
+            ) from None
         _held.add(fd)
         self._fd = fd
         os.ftruncate(fd, 0)
