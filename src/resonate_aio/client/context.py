@@ -10,8 +10,6 @@ from collections.abc import Callable, Coroutine, Generator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
 
-import msgspec
-
 from ..errors import ContextMisuseError
 from ..execution.body import Branch
 from ..execution.call import DETACHED, RUN, TIMEOUT, CallKind
@@ -30,7 +28,7 @@ R = TypeVar("R")
 _MISSING: Any = object()
 
 
-class Context(msgspec.Struct):
+class Context:
     """The first argument of every durable function.
 
     Calls made with it are checkpointed: `await ctx.run(f)` (or `yield ctx.run(f)` in a
@@ -38,9 +36,11 @@ class Context(msgspec.Struct):
     Calls are lazy objects: they start when awaited, yielded or wrapped in an asyncio task.
     """
 
-    # A struct, because its constructor runs at every step.
-    _core: ClientCore
-    _body: LiveBody
+    __slots__ = ("_body", "_core")
+
+    def __init__(self, core: ClientCore, body: LiveBody) -> None:
+        self._core = core
+        self._body = body
 
     def __repr__(self) -> str:
         return f"<Context of {self._body.id!r}>"
