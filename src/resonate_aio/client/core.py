@@ -195,6 +195,7 @@ class ClientCore:
     ) -> Handle[Any]:
         """Begin an execution: here (`run`) or at the target (`rpc`)."""
         loop = asyncio.get_running_loop()
+        callee.check(args, kwargs)
         handle: Handle[Any] = Handle(id, callee.result, loop)
         version = options.version or callee.version
         data = invocation(callee.name, args, kwargs, version)
@@ -246,9 +247,7 @@ class ClientCore:
         promise = reply.promise
         if promise is None or reply.status != 200:
             hint = ": nothing was started under it" if reply.status == 404 else ""
-            handle.failed(
-                ResonateStoreError(f"promise {handle.id!r}: {reply.error}{hint}", reply.status)
-            )
+            handle.failed(ResonateStoreError(f"{reply.error}{hint}", reply.status))
         elif not is_pending(promise):
             handle.settled(promise)
         else:

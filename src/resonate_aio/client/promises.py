@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ResonateStoreError
+from ..errors import ResonateStoreError, ValueCodecError
 from ..protocol.records import EMPTY, Promise, PromiseState, Value
 from ..protocol.requests import PromiseCreate, PromiseGet, PromiseSettle, Reply, Request
-from ..protocol.values import encode
+from ..protocol.values import decode, encode, shown
 from ..runtime.options import promise_id, seconds, user_tags
 
 if TYPE_CHECKING:
@@ -126,8 +126,21 @@ class Promises:
 def _promise_of(reply: Reply, id: str) -> Promise:
     if reply.promise is None or reply.status != 200:
         hint = ": create it first" if reply.status == 404 else ""
-        raise ResonateStoreError(f"promise {id!r}: {reply.error}{hint}", reply.status)
+        raise ResonateStoreError(f"{reply.error}{hint}", reply.status)
     return reply.promise
+
+
+def _check_json(data: Any) -> None:
+    """What waiters could not decode is refused before it is stored for ever."""
+    if not isinstance(data, str):
+        raise TypeError(f"data is JSON text, got {type(data).__name__}: use value= for values")
+    try:
+        decode(data)
+    except ValueCodecError:
+        raise ValueError(
+            f"data is JSON text, and {shown(data)!r} is not: write value={shown(data)!r} to have a "
+            "value encoded for you"
+        ) from None
 
 
 def _value(headers: dict[str, str] | None, data: str | None, value: Any) -> Value:
@@ -135,10 +148,8 @@ def _value(headers: dict[str, str] | None, data: str | None, value: Any) -> Valu
         if data is not None:
             raise TypeError("give either data= (JSON text) or value= (encoded for you), not both")
         data = encode(value)
-    if data is not None and not isinstance(data, str):
-        raise TypeError(
-            f"data is JSON text (str), got {type(data).__name__}: use value= for values"
-        )
+    if data is not None:
+        _check_json(data)
     if data is None and headers is None:
         return EMPTY
     return Value(headers, data)

@@ -47,14 +47,16 @@ class Registry:
             raise ValueError(f"give {func!r} a name: register(func, name=...)")
         if version < 1:
             raise ValueError(f"the version of {name!r} must be 1 or more, got {version}")
-        versions = self._by_name.setdefault(name, {})
+        versions = self._by_name.get(name, {})
         known = versions.get(version)
         if known is not None and known.func is not func:
             raise ValueError(
                 f"function {name!r} version {version} is registered already: "
                 "choose another name or version"
             )
-        callee = versions[version] = Callee(func, name, version)
+        callee = Callee(func, name, version)
+        callee.refuse_without_ctx()
+        self._by_name.setdefault(name, {})[version] = callee
         self._by_func[func] = callee
         self.seen.clear()
         for heard in self._listeners:

@@ -81,6 +81,7 @@ class Asking:
         options = call.options_
         if call.kind is RUN and callee is not None:
             args = call.args
+            callee.check(args, call.kwargs)
             if call.kwargs:
                 call.data = encode({"args": args, "kwargs": call.kwargs})
             elif args or callee.kind is not INLINE:

@@ -18,6 +18,8 @@ from ..execution.fingerprint import fingerprint_prefix
 from ..protocol.values import PLAIN_SHAPE, Shape, encode, shape_of_value
 
 _WRAPPED_DEPTH = 20
+_ANY_NUMBER = 1 << 30
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 class FunctionKind(Enum):
@@ -52,6 +54,8 @@ class Callee:
 
     __slots__ = (
         "_by_name",
+        "_fewest",
+        "_most",
         "_rest",
         "_shapes",
         "func",
@@ -81,6 +85,7 @@ class Callee:
         self._shapes: list[Shape] = []
         self._by_name: dict[str, Shape] = {}
         self._rest: tuple[Shape, Shape] = (PLAIN_SHAPE, PLAIN_SHAPE)
+        self._fewest = self._most = 0
         self._read_parameters(hints)
         every = [*self._shapes, *self._by_name.values(), *self._rest]
         self.takes_plain = all(shape.is_plain_data for shape in every)
@@ -88,21 +93,60 @@ class Callee:
 
     def _read_parameters(self, hints: dict[str, Any]) -> None:
         try:
-            parameters = list(inspect.signature(self.func).parameters.values())[1:]
+            parameters = list(inspect.signature(self.func).parameters.values())
         except (TypeError, ValueError):
+            self._most = _ANY_NUMBER
             return
+        if not parameters or parameters[0].kind is inspect.Parameter.KEYWORD_ONLY:
+            self._most = -1
+        if parameters and parameters[0].kind is not inspect.Parameter.VAR_POSITIONAL:
+            del parameters[0]
+        required = [p for p in parameters if p.default is p.empty and p.kind in _POSITIONAL]
+        self._fewest = len(required)
+        if any(p.kind is p.KEYWORD_ONLY and p.default is p.empty for p in parameters):
+            self._fewest = _ANY_NUMBER  # always the long way round
         rest, rest_named = self._rest
         for parameter in parameters:
             shape = Shape(hints.get(parameter.name, inspect.Parameter.empty))
             if parameter.kind is parameter.VAR_POSITIONAL:
                 rest = shape
+                self._most = _ANY_NUMBER
             elif parameter.kind is parameter.VAR_KEYWORD:
                 rest_named = shape
             else:
                 self._by_name[parameter.name] = shape
                 if parameter.kind is not parameter.KEYWORD_ONLY:
                     self._shapes.append(shape)
+                    self._most += 1
         self._rest = (rest, rest_named)
+
+    def check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Refuse arguments the function cannot take, before anything is stored.
+
+        Raises:
+            TypeError: As a direct call of the function would.
+        """
+        if not kwargs and self._fewest <= len(args) <= self._most:
+            return
+        if self.kind is INLINE:
+            return
+        try:
+            inspect.signature(self.func).bind(None, *args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self.name}(ctx, ...): {error}") from None
+        except ValueError:
+            return
+
+    def refuse_without_ctx(self) -> None:
+        """A durable function takes its ctx first (P15).
+
+        Raises:
+            TypeError: This one takes nothing.
+        """
+        if isinstance(self.func, type):
+            raise TypeError(f"{self.name} is a class: register a function")
+        if self._most < 0:
+            raise TypeError(f"{self.name} takes no argument: its first parameter must be the ctx")
 
     def rebuild(
         self,

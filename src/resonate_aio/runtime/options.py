@@ -36,6 +36,9 @@ class CallOptions(msgspec.Struct, frozen=True, gc=False):
     encoder: Any = None
 
 
+_LONGEST_S = 1e11
+"""A bit over 3,000 years: what is longer does not fit the stores' timestamps."""
+
 NO_OPTIONS = CallOptions()
 LOCAL_KEYS = frozenset(
     {
@@ -66,8 +69,10 @@ def seconds(value: Any, what: str) -> float:
         value = value.total_seconds()
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{what} takes seconds (int, float) or a timedelta, got {value!r}")
-    if not 0 <= value < float("inf"):
-        raise ValueError(f"{what} must be zero or more and finite, got {value!r}")
+    if not 0 <= value <= _LONGEST_S:
+        raise ValueError(
+            f"{what} must be zero or more and at most {_LONGEST_S:.0f} s, got {value!r}"
+        )
     return float(value)
 
 
@@ -90,9 +95,24 @@ def change(options: CallOptions, given: dict[str, Any], allowed: frozenset[str])
         changes["id"] = promise_id(changes["id"])
     if "tags" in changes:
         changes["tags"] = user_tags(changes["tags"])
+    if "target" in changes and (not isinstance(changes["target"], str) or not changes["target"]):
+        raise TypeError(f"target is a group name or an address, got {changes['target']!r}")
+    if "version" in changes:
+        _check_version(changes["version"])
+    if "retry_policy" in changes:
+        policy = changes["retry_policy"]
+        if not (hasattr(policy, "next") or callable(policy)) or isinstance(policy, type):
+            raise TypeError(f"retry_policy is a policy, such as Exponential(), got {policy!r}")
     if "non_retryable_exceptions" in changes:
         changes["non_retryable_exceptions"] = _classes(changes["non_retryable_exceptions"])
     return msgspec.structs.replace(options, **changes)
+
+
+def _check_version(version: Any) -> None:
+    if isinstance(version, bool) or not isinstance(version, int):
+        raise TypeError(f"version is an int, got {version!r}")
+    if version < 0:
+        raise ValueError(f"version is 0 (the newest) or more, got {version}")
 
 
 def promise_id(id: Any) -> str:

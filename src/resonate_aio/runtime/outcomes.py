@@ -28,7 +28,8 @@ def settlement(
                 value = shape.rebuild(decode(text))
             return PromiseState.RESOLVED, Value(None, text), value
         except ValueCodecError as refused:
-            error = ValueCodecError(f"the result of {name!r} cannot be recorded: {refused}")
+            why = "it is a promise: await it once more" if hasattr(value, "created") else refused
+            error = ValueCodecError(f"the result of {name!r} cannot be recorded: {why}")
         except Exception as raised:  # noqa: BLE001  a user's type may do anything while it is read
             error = ValueCodecError(f"the result of {name!r} cannot be recorded: {raised!r}")
     if not isinstance(error, Exception):
