@@ -73,8 +73,13 @@ class Interrupts:
         if body.execution.life is not ALIVE:
             return
         if call.is_ended or call.cut:
-            # It ended before the cancel came: the wait is interrupted, its result an input.
-            body.cut(wait)
+            owner = wait.task if isinstance(wait, AsyncWait) else body
+            if body.at.get(owner) is wait:
+                # It ended before the cancel came: the wait is interrupted, its result an input.
+                body.cut(wait)
+            else:
+                # Its result was given meanwhile: the cancel stays for the next wait.
+                body.keep(owner, owner.cancelling() if isinstance(owner, asyncio.Task) else 0)
             self._scheduler.consider(body)
             return
         child: LiveBody | None = call.child  # type: ignore[assignment]  # our bodies are live ones
