@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from resonate_aio.machine.state import WATCHED
 from resonate_aio.protocol import requests as rq
 from resonate_aio.protocol.records import Promise, Schedule, Task, TaskState, is_pending
 
@@ -74,10 +75,13 @@ def outbox_form(outbox: Mapping[Any, tuple[str, rq.Message]], tasks: Mapping[str
         if isinstance(message, rq.Execute)
         else (address, message.promise.id, -1)
         for address, message in outbox.values()
-        if isinstance(message, rq.Unblock)
-        or (
-            tasks[message.id].state is TaskState.PENDING
-            and tasks[message.id].version == message.version
+        if address != WATCHED  # what a machine tells its own shell is no message
+        and (
+            isinstance(message, rq.Unblock)
+            or (
+                tasks[message.id].state is TaskState.PENDING
+                and tasks[message.id].version == message.version
+            )
         )
     )
 

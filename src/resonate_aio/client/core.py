@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from ..clock import Clock, SystemClock
-from ..errors import ResonateShutdownError, ResonateStoreError
+from ..errors import ResonateShutdownError, ResonateStoreError, ValueCodecError
 from ..protocol.addresses import normalise_target
 from ..protocol.records import Promise, Value, is_pending
 from ..protocol.requests import PromiseCreate, PromiseGet, Reply, Request, TaskCreate
@@ -198,7 +198,10 @@ class ClientCore:
         callee.check(args, kwargs)
         handle: Handle[Any] = Handle(id, callee.result, loop)
         version = options.version or callee.version
-        data = invocation(callee.name, args, kwargs, version)
+        try:
+            data = invocation(callee.name, args, kwargs, version)
+        except ValueCodecError as error:
+            raise ValueCodecError(f"the arguments of {callee.name!r} ({id!r}): {error}") from None
         begin = _Begin(self, handle, callee, options, data, here=here)
         if callee.takes_plain and not kwargs and are_plain(args):
             begin.args = args

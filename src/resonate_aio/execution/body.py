@@ -163,13 +163,17 @@ class Body(Branch):
         """The call starts: its body now waits for it to end, unless its kind says otherwise."""
         if call.state is not CALLED:
             raise InternalError(f"call {call.id!r} was asked in state {call.state}")
+        self.refused(call)
         call.state = ASKED
+        if call.kind not in _UNAWAITED:
+            self.open_calls += 1
+
+    def refused(self, call: Call) -> None:
+        """The call was awaited, whether it can start or not: it is not one nobody asked for."""
         if self._made is call:
             self._made = None
         elif self.idle is not None:
             self.idle.pop(call, None)
-        if call.kind not in _UNAWAITED:
-            self.open_calls += 1
 
     def headers_for(self, call: Call) -> dict[str, str] | None:
         """The log part of a new create's headers (S4), and the log is then carried.

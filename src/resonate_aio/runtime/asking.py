@@ -10,7 +10,7 @@ from __future__ import annotations
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InternalError, NonDeterminismError
+from ..errors import InternalError, NonDeterminismError, ValueCodecError
 from ..execution.call import ASKED, DETACHED, RUN, TIMEOUT, CallKind
 from ..execution.execution import ALIVE, CREATE, DRIVE, WATCH, Decision, Execution
 from ..execution.fingerprint import fingerprint, fingerprint_prefix
@@ -57,7 +57,14 @@ class Asking:
         """
         body = call.home
         execution = body.execution
-        self._describe(call)
+        try:
+            self._describe(call)
+        except BaseException as error:
+            body.refused(call)
+            if isinstance(error, ValueCodecError):
+                name = call.callee.name if call.callee is not None else str(call.kind)
+                raise ValueCodecError(f"the arguments of {name!r} ({call.id!r}): {error}") from None
+            raise
         body.asked(call)
         decision: Decision | None = CREATE
         try:

@@ -13,6 +13,7 @@ import warnings
 from asyncio import CancelledError
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context as ContextVars
+from threading import get_ident
 from types import CodeType, FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
@@ -106,6 +107,8 @@ class DurableCall(Call, Coroutine[Any, Any, R], Generic[R]):
         self.args = args
         self.kwargs = kwargs
         self.home = branch.body  # type: ignore[assignment]  # our bodies are live ones
+        if get_ident() != self.home.scheduler.thread:
+            raise ContextMisuseError(misuse(self.home, None))
         if site is not None:
             self._site = (site.f_code, site.f_lasti)
         if not self.home.is_dead:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextvars import copy_context
 from functools import partial
 from random import Random
+from threading import get_ident
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,7 @@ from ..stores.base import Refusal, Store
 from .asking import Asking
 from .awaitables import AsyncWait, DurableCall
 from .bodies import LiveBody, start, step_generator
-from .functions import COROUTINE, GENERATOR
+from .functions import COROUTINE, GENERATOR, PLAIN, Callee
 from .interrupts import Interrupts
 from .outcomes import outcome_of, settlement
 from .quiet import QuietWatch
@@ -85,6 +86,7 @@ class Scheduler:
         self._queue: deque[tuple[Callable[..., None], Any, Any]] = deque()
         self._scheduled = False
         self._draining = False
+        self.thread = get_ident()
         self._starting: LiveBody | None = None
         self._rng = Random()  # noqa: S311  jitter is no secret
         self._flush_timer: asyncio.TimerHandle | None = None
@@ -334,7 +336,9 @@ class Scheduler:
         cancelled = isinstance(error, asyncio.CancelledError) and (
             body.call.cancelled_by is None and body.task is not None and body.task.cancelling() > 0
         )
-        if cancelled or isinstance(error, KeyboardInterrupt):
+        callee = body.call.callee
+        on_thread = callee is not None and callee.kind is PLAIN
+        if cancelled or (isinstance(error, KeyboardInterrupt) and not on_thread):
             self.interrupts.drop_from_outside(body.execution)
 
     def _may_conclude(self, body: LiveBody) -> bool:
@@ -396,7 +400,7 @@ class Scheduler:
             top_level = call.body is None and callee.kind is COROUTINE
             policy = _LEAF_POLICY if leaf and not top_level else _NEVER
         elif not hasattr(policy, "next"):
-            policy = policy(callee.func)
+            policy = _policy_for(policy, callee)
         if isinstance(error, TypeError) and _raised_at_call(error):
             return False
         delay_s = retry_delay_s(
@@ -568,6 +572,19 @@ class Scheduler:
             self.forget(body)
         elif body.has_input or body.frame_over or body.is_held:
             self.soon(self.consider, body)
+
+
+def _policy_for(choose: Callable[[Any], Any], callee: Callee) -> Any:
+    """The policy that a function of the function gives; a wrong answer is no retry."""
+    try:
+        policy = choose(callee.func)
+    except Exception:
+        logger.exception("the retry policy of %r could not be made: no retry", callee.name)
+        return _NEVER
+    if not hasattr(policy, "next"):
+        logger.error("the retry policy of %r is %r: no retry", callee.name, policy)
+        return _NEVER
+    return policy
 
 
 def _with_one(action: Callable[[LiveBody], None], body: LiveBody) -> None:

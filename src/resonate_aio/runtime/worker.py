@@ -28,7 +28,6 @@ from ..protocol.requests import (
     TaskAcquire,
     TaskGet,
     TaskRelease,
-    Unblock,
 )
 from ..protocol.values import decode, encode
 from ..stores.base import Store
@@ -115,7 +114,9 @@ class Worker:
         """Begin to take work."""
         self.scheduler.factory.install()
         self._accepting = True
-        self._unsubscribe = self.store.subscribe(self._group, self._pid, self._message)
+        self._unsubscribe = self.store.subscribe(
+            self._group, self._pid, self._message, self._taken_away
+        )
 
     async def stop(self) -> list[str]:
         """Drop every frame, release every task; bounded by `Settings.stop_s` (law 16).
@@ -197,12 +198,7 @@ class Worker:
         self._start(Held(task, root, callee), [], ended)
 
     def _message(self, message: Message) -> None:
-        if isinstance(message, Unblock):
-            held = self._held.get(message.promise.id)
-            if held is not None:
-                self._settled_outside(held, message.promise)
-            return
-        if not self._accepting:
+        if not isinstance(message, Execute) or not self._accepting:
             return
         id = message.id
         if id in self._held or id in self._taking or self._poison.is_set_aside(id):
@@ -309,6 +305,12 @@ class Worker:
         execution.life = Life.DROPPED
         execution.body = None
         self._forget_watches(execution)
+
+    def _taken_away(self, promise: Promise) -> None:
+        """A promise whose task somebody held was settled, not by its holder."""
+        held = self._held.get(promise.id)
+        if held is not None:
+            self._settled_outside(held, promise)
 
     def _settled_outside(self, execution: Held, promise: Promise) -> None:
         """The root's promise was settled, by us or by others (S13, S14)."""

@@ -133,11 +133,19 @@ class Store(Protocol):
         ...
 
     def subscribe(
-        self, group: str, pid: str, deliver: Callable[[Message], None]
+        self,
+        group: str,
+        pid: str,
+        deliver: Callable[[Message], None],
+        taken: Callable[[Promise], None] | None = None,
     ) -> Callable[[], None]:
         """Receive messages for poll addresses of this group and pid (S53).
 
         `deliver` is called from the event loop. Pending tasks that this address can take
         are delivered at once. Call the returned function to stop.
+
+        Args:
+            taken: Called with a promise whose task was held and that somebody else than its
+                holder settled, or its deadline (S13, S14).
         """
         ...

@@ -49,12 +49,15 @@ def parse_address(address: str) -> tuple[bool, str, str] | None:
 class Member:
     """One subscriber: a group, a pid and where its messages go."""
 
-    __slots__ = ("deliver", "group", "is_live", "pid")
+    __slots__ = ("deliver", "group", "is_live", "pid", "taken")
 
-    def __init__(self, group: str, pid: str, deliver: Deliver) -> None:
+    def __init__(
+        self, group: str, pid: str, deliver: Deliver, taken: Settled | None = None
+    ) -> None:
         self.group = group
         self.pid = pid
         self.deliver = deliver
+        self.taken = taken
         self.is_live = True
 
 
@@ -156,15 +159,16 @@ class Hub:
 
     def _tell_watchers(self, message: Message) -> None:
         assert isinstance(message, Unblock)  # the machine sends nothing else to this address
-        if message.promise.tags.get("resonate:target") is not None:
-            for members in list(self._groups.values()):
-                for member in list(members):
-                    self._hand_over(member, message)
-        for settled in self._watchers.pop(message.promise.id, ()):
+        promise = message.promise
+        watchers = self._watchers.pop(promise.id, [])
+        if "resonate:target" in promise.tags:
+            members = [member for group in self._groups.values() for member in group]
+            watchers += [member.taken for member in members if member.taken is not None]
+        for settled in watchers:
             try:
-                settled(message.promise)
+                settled(promise)
             except Exception:  # noqa: BLE001  one watcher's fault must not stop the others
-                _log.exception("a watcher of %r failed", message.promise.id)
+                _log.exception("a watcher of %r failed", promise.id)
 
     def _route(self, address: str) -> Member | None:
         parts = parse_address(address)

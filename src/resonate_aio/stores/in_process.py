@@ -68,7 +68,11 @@ class InProcessStore:
         return self._machine
 
     def subscribe(
-        self, group: str, pid: str, deliver: Callable[[Message], None]
+        self,
+        group: str,
+        pid: str,
+        deliver: Callable[[Message], None],
+        taken: Callable[[Promise], None] | None = None,
     ) -> Callable[[], None]:
         """Receive messages for poll addresses of this group and pid (S53).
 
@@ -82,7 +86,7 @@ class InProcessStore:
             ResonateStoreError: The store is not open.
         """
         self._check_open()
-        member = Member(group, pid, deliver)
+        member = Member(group, pid, deliver, taken)
         self._hub.join(member)
         self._machine.redispatch(
             lambda address: self._hub.takes(member, address), self._clock.now_ms()

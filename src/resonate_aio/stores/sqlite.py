@@ -224,10 +224,14 @@ class SqliteStore:
         self._opened().flush()
 
     def subscribe(
-        self, group: str, pid: str, deliver: Callable[[Message], None]
+        self,
+        group: str,
+        pid: str,
+        deliver: Callable[[Message], None],
+        taken: Callable[[Promise], None] | None = None,
     ) -> Callable[[], None]:
         """Receive messages for poll addresses of this group and pid (S53)."""
-        return self._opened().subscribe(group, pid, deliver)
+        return self._opened().subscribe(group, pid, deliver, taken)
 
     def watch(self, promise_id: str, settled: Callable[[Promise], None]) -> None:
         """Call settled(promise) once the promise is settled, from the event loop.

@@ -159,8 +159,12 @@ class CrashingStore:
         self._inner.unwatch(promise_id, settled)
 
     def subscribe(
-        self, group: str, pid: str, deliver: Callable[[Message], None]
+        self,
+        group: str,
+        pid: str,
+        deliver: Callable[[Message], None],
+        taken: Callable[[Promise], None] | None = None,
     ) -> Callable[[], None]:
         """As the store's."""
         self._end_if_dead()
-        return self._inner.subscribe(group, pid, deliver)
+        return self._inner.subscribe(group, pid, deliver, taken)
