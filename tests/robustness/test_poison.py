@@ -1,0 +1,440 @@
+"""One bad promise never hurts a worker (law 14, S42): good ones beside it finish, in time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any
+
+import pytest
+from tests.robustness.lives import Client, Life, live
+
+from resonate_aio import Context, Resonate
+from resonate_aio.errors import (
+    ApplicationError,
+    FunctionNotFoundError,
+    NonDeterminismError,
+    ResonateShutdownError,
+    ValueCodecError,
+)
+from resonate_aio.protocol.records import PromiseState, TaskState, Value
+from resonate_aio.protocol.requests import PromiseCreate, PromiseGet, TaskGet
+from resonate_aio.retry_policies import Never
+
+pytestmark = pytest.mark.law
+
+Body = Generator[Any, Any, Any]
+Play = Callable[[Client], Coroutine[Any, Any, Any]]
+
+GOOD = 200
+TARGET = "poll://any@default"
+
+
+async def add(ctx: Context, a: int, b: int) -> int:
+    await asyncio.sleep(0.01)
+    return a + b
+
+
+async def good(ctx: Context, n: int) -> int:
+    return await ctx.run(add, await ctx.run(add, n, 1), int(await ctx.rpc("one")))
+
+
+async def one(ctx: Context) -> int:
+    await ctx.sleep(1)
+    return 1
+
+
+def beside_good_ones(bad: Play, *, within_s: float = 10.0) -> Any:
+    """Run something bad among executions that all have to finish, soon."""
+    life = Life()
+
+    async def main(resonate: Client) -> Any:
+        resonate.register(good)
+        resonate.register(one)
+        first = [resonate.begin_run(f"g{n}", good, n) for n in range(GOOD // 2)]
+        trouble = asyncio.create_task(bad(resonate))
+        await asyncio.sleep(0)
+        second = [resonate.begin_run(f"g{n}", good, n) for n in range(GOOD // 2, GOOD)]
+        begun_s = life.loop.time()
+        async with asyncio.timeout(1000):
+            results = await asyncio.gather(*first, *second)
+            assert results == [n + 2 for n in range(GOOD)]
+            assert life.loop.time() - begun_s < within_s
+            return await trouble
+
+    return life.run(main)
+
+
+# ------------------------------------------------------------------------ functions that misbehave
+
+
+class AbruptError(BaseException):
+    """An error that is no `Exception`."""
+
+
+class Unprintable(Exception):  # noqa: N818  what its text does is its name
+    """An error that can not even be shown."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+    __repr__ = __str__
+
+
+def recurse(n: int) -> int:
+    return 1 + recurse(n + 1)
+
+
+def misbehave(how: str) -> Any:  # noqa: C901  one line a case
+    match how:
+        case "SystemExit":
+            raise SystemExit(3)
+        case "GeneratorExit":
+            raise GeneratorExit
+        case "BaseException":
+            raise AbruptError("abrupt")
+        case "CancelledError":
+            raise asyncio.CancelledError
+        case "StopIteration":
+            raise StopIteration(1)
+        case "StopAsyncIteration":
+            raise StopAsyncIteration
+        case "recursion":
+            return recurse(0)
+        case "MemoryError":
+            raise MemoryError
+        case "Unprintable":
+            raise Unprintable
+        case "group":
+            raise BaseExceptionGroup("both", [SystemExit(1), ValueError("no")])
+        case "unencodable":
+            return object()
+        case "circle":
+            circle: list[Any] = []
+            circle.append(circle)
+            return circle
+        case "deep":
+            deep: list[Any] = []
+            for _ in range(100_000):
+                deep = [deep]
+            return deep
+        case "surrogate":
+            return "\ud800"
+        case "nan":
+            return float("nan")
+        case "coroutine":
+            return (n for n in range(1))
+    raise AssertionError(how)
+
+
+WAYS = [
+    "SystemExit",
+    "GeneratorExit",
+    "BaseException",
+    "CancelledError",
+    "StopIteration",
+    "StopAsyncIteration",
+    "recursion",
+    "MemoryError",
+    "Unprintable",
+    "group",
+    "unencodable",
+    "circle",
+    "deep",
+    "surrogate",
+    "coroutine",
+]
+
+
+def bodies(how: str) -> dict[str, Callable[..., Any]]:
+    async def leaf(ctx: Context) -> Any:
+        return misbehave(how)
+
+    async def late(ctx: Context) -> Any:
+        await ctx.run(add, 1, 2)
+        return misbehave(how)
+
+    def generator(ctx: Context) -> Body:
+        yield ctx.run(add, 1, 2)
+        return misbehave(how)
+
+    def plain(ctx: Context) -> Any:
+        return misbehave(how)
+
+    async def parent(ctx: Context) -> Any:
+        return await ctx.run(leaf).options(retry_policy=Never())
+
+    async def in_a_task(ctx: Context) -> Any:
+        return await asyncio.gather(ctx.run(leaf).options(retry_policy=Never()))
+
+    return {
+        "leaf": leaf,
+        "late": late,
+        "generator": generator,
+        "plain": plain,
+        "parent": parent,
+        "in a task": in_a_task,
+    }
+
+
+@pytest.mark.parametrize("kind", bodies(""))
+@pytest.mark.parametrize("how", WAYS)
+def test_a_function_that_misbehaves_harms_itself_only(how: str, kind: str) -> None:
+    """It becomes an ordinary failure, recorded, and is the same when asked again."""
+
+    async def bad(resonate: Client) -> list[str]:
+        resonate.register(bodies(how)[kind], name="bad")
+        outcomes = []
+        for _ in range(2):
+            try:
+                value = await resonate.options(retry_policy=Never()).run("bad", "bad")
+            except Exception as error:  # noqa: BLE001  it is what is compared
+                outcomes.append(type(error).__name__)
+            else:
+                outcomes.append(f"value {value!r}")
+        return outcomes
+
+    first, again = beside_good_ones(bad)
+    assert first == again
+    assert not first.startswith("value"), first
+
+
+def test_keyboard_interrupt_in_a_function_is_the_users_and_records_nothing() -> None:
+    """It ends the process as it would anywhere; the execution is dropped, not rejected (S10)."""
+    life = Life()
+
+    async def interrupted(ctx: Context) -> None:
+        await ctx.run(add, 1, 2)
+        raise KeyboardInterrupt
+
+    async def whole() -> None:
+        resonate = life.resonate
+        resonate.register(interrupted)
+        await resonate.run("root", interrupted)
+
+    with pytest.raises(KeyboardInterrupt):
+        life.run_bare(whole())
+    assert life.state("root") == "pending"
+    life.loop.keep(life.resonate)
+    life.loop.kill()
+
+
+# ---------------------------------------------------------------------- promises nobody can execute
+
+
+def broken_payloads() -> dict[str, Value]:
+    return {
+        "no invocation": Value(),
+        "not JSON": Value(None, "{"),
+        "a list": Value(None, "[1, 2]"),
+        "a number": Value(None, "7"),
+        "null": Value(None, "null"),
+        "no function": Value(None, '{"args": []}'),
+        "a function that is a number": Value(None, '{"func": 7, "args": []}'),
+        "a version that is text": Value(None, '{"func": "one", "version": "x"}'),
+        "an unknown version": Value(None, '{"func": "one", "version": 7, "args": []}'),
+        "an unknown function": Value(None, '{"func": "unknown", "args": []}'),
+        "a deep payload": Value(None, "[" * 100_000 + "]" * 100_000),
+        "an unknown type": Value(None, '{"func": "one", "args": [{"$type": "os.system"}]}'),
+        "arguments that are text": Value(None, '{"func": "one", "args": "xy"}'),
+        "too many arguments": Value(None, '{"func": "one", "args": [1, 2, 3]}'),
+        "unknown names": Value(None, '{"func": "one", "args": [], "kwargs": {"x": 1}}'),
+        "names that are a list": Value(None, '{"func": "one", "args": [], "kwargs": [1]}'),
+        "the wrong types": Value(None, '{"func": "add", "args": ["x", null]}'),
+    }
+
+
+@pytest.mark.parametrize("payload", broken_payloads())
+def test_a_promise_nobody_can_execute_harms_nobody(
+    payload: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is put aside with a growing delay, or rejected with a named reason; logged once."""
+    caplog.set_level(logging.WARNING, "resonate_aio")
+
+    async def bad(resonate: Client) -> tuple[str, Any]:
+        resonate.register(add)
+        store = resonate._core.store
+        later = resonate._core.clock.now_ms() + 10_000_000
+        create = PromiseCreate(
+            "bad", later, broken_payloads()[payload], {"resonate:target": TARGET}
+        )
+        reply = await store.call(create)
+        assert reply.status == 200, reply
+        await asyncio.sleep(500)
+        promise = (await store.call(PromiseGet("bad"))).promise
+        task = (await store.call(TaskGet("bad"))).task
+        assert promise is not None
+        return promise.state, task
+
+    state, task = beside_good_ones(bad)
+    if state is PromiseState.PENDING:
+        assert task.state is TaskState.PENDING, "the task was given back"
+        assert task.version < 20, "it is not redelivered in a hot loop"
+    named = [record for record in caplog.records if "'bad'" in record.getMessage()]
+    retries = [record for record in named if "next attempt" in record.getMessage()]
+    assert len(named) - len(retries) <= 1 or state is not PromiseState.PENDING, (
+        "logged once per reason"
+    )
+
+
+def test_an_unknown_function_is_taken_up_once_it_is_registered() -> None:
+    life = Life()
+
+    async def late(ctx: Context) -> str:
+        return await ctx.run(echo, "found")
+
+    async def echo(ctx: Context, value: str) -> str:
+        return value
+
+    async def main(resonate: Client) -> tuple[str, float]:
+        handle = resonate.rpc("r", "late")
+        await asyncio.sleep(200)
+        assert not handle.done()
+        registered_s = life.loop.time()
+        resonate.register(late)
+        return await handle, life.loop.time() - registered_s
+
+    result, after_s = life.run(main)
+    assert result == "found"
+    assert after_s < 1, "registering clears the delay (S53)"
+
+
+def test_a_hundred_unknown_functions_among_the_good_ones() -> None:
+    async def bad(resonate: Client) -> int:
+        handles = [resonate.rpc(f"bad.{n}", f"unknown_{n}") for n in range(100)]
+        for handle in handles:
+            await handle.created()
+        await asyncio.sleep(50)
+        return sum(handle.done() for handle in handles)
+
+    assert beside_good_ones(bad) == 0
+
+
+def test_the_caller_of_an_unknown_function_waits_and_may_give_up() -> None:
+    async def caller(ctx: Context) -> str:
+        try:
+            async with asyncio.timeout(20):
+                await ctx.rpc("unknown")
+        except TimeoutError:
+            return "gave up"
+        return "answered"
+
+    async def bad(resonate: Client) -> Any:
+        resonate.register(caller)
+        return await resonate.run("caller", caller)
+
+    assert beside_good_ones(bad) == "gave up"
+
+
+def test_run_by_an_unknown_name_is_refused_at_once() -> None:
+    async def main(resonate: Client) -> None:
+        with pytest.raises(FunctionNotFoundError, match="unknown"):
+            resonate.begin_run("x", "unknown")
+        resonate.register(good)
+        with pytest.raises(ValueCodecError):
+            resonate.begin_run("x", good, object())
+
+    live(main)
+
+
+# ------------------------------------------------------------------------- programs that changed
+
+
+def test_a_program_that_changed_harms_itself_only() -> None:
+    """Its waiters are told, its promise stays, the worker goes on (laws 5 and 14, S42)."""
+    first = Life()
+    gate = "gate"
+
+    def flow_that_runs(step: Callable[..., Any]) -> Callable[..., Any]:
+        async def flow(ctx: Context) -> Any:
+            value = await ctx.run(step, 1, 2)
+            await (await ctx.promise(id=gate))
+            return value
+
+        return flow
+
+    async def other(ctx: Context, a: int, b: int) -> int:
+        return a * b
+
+    async def until_parked(resonate: Client) -> None:
+        flow = flow_that_runs(add)
+        resonate.register(flow)
+        resonate.begin_run("changed", flow)
+        await asyncio.sleep(1)
+        assert gate in first.ids()
+
+    first.run_killed(until_parked)
+    second = Life(first)
+
+    async def main(resonate: Client) -> None:
+        flow = flow_that_runs(other)
+        resonate.register(flow)
+        resonate.register(good)
+        resonate.register(one)
+        changed = resonate.begin_run("changed", flow)
+        handles = [resonate.begin_run(f"g{n}", good, n) for n in range(GOOD)]
+        with pytest.raises(NonDeterminismError, match="add"):
+            await changed
+        async with asyncio.timeout(10):
+            assert await asyncio.gather(*handles) == [n + 2 for n in range(GOOD)]
+        await asyncio.sleep(1000)
+        assert second.state("changed") == "pending"
+
+    second.run(main)
+    third = Life(second)
+
+    async def with_the_old_code(resonate: Client) -> Any:
+        flow = flow_that_runs(add)
+        resonate.register(flow)
+        handle = resonate.begin_run("changed", flow)
+        await resonate.promises.resolve(gate, data="1")
+        return await handle
+
+    assert third.run(with_the_old_code) == 3
+
+
+# --------------------------------------------------------------------------------- a bad neighbour
+
+
+def test_handles_of_bad_and_good_are_independent_when_the_client_stops() -> None:
+    async def bad(ctx: Context) -> None:
+        raise SystemExit
+
+    async def hang(ctx: Context) -> None:
+        await ctx.sleep(1e6)
+
+    async def main(resonate: Client) -> None:
+        resonate.register(bad)
+        resonate.register(hang)
+        hanging = [resonate.begin_run(f"h{n}", hang) for n in range(50)]
+        ended = [resonate.begin_run(f"b{n}", bad) for n in range(50)]
+        results = await asyncio.gather(*ended, return_exceptions=True)
+        assert {type(result) for result in results} == {ApplicationError}
+        await resonate.stop()
+        results = await asyncio.gather(*hanging, return_exceptions=True)
+        assert {type(result) for result in results} == {ResonateShutdownError}
+
+    live(main)
+
+
+async def test_real_threads_that_misbehave(caplog: pytest.LogCaptureFixture) -> None:
+    """The pool's threads survive what runs on them."""
+
+    def bad(ctx: Context, n: int) -> int:
+        if n % 2:
+            raise SystemExit(n)
+        return n
+
+    async def flow(ctx: Context) -> list[Any]:
+        calls = [ctx.run(bad, n).options(retry_policy=Never()) for n in range(60)]
+        return [
+            result if isinstance(result, int) else type(result).__name__
+            for result in await asyncio.gather(*calls, return_exceptions=True)
+        ]
+
+    async with Resonate() as resonate:
+        resonate.register(flow)
+        async with asyncio.timeout(20):
+            result = await resonate.run("flow", flow)
+    assert result == [n if n % 2 == 0 else "ApplicationError" for n in range(60)]
