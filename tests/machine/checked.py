@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from resonate_aio.machine import PromiseMachine
 from resonate_aio.machine.invariants import check, check_step, snapshot
+from resonate_aio.machine.state import WATCHED
 from resonate_aio.protocol.records import EMPTY, Promise, PromiseState, Task, Value
 from resonate_aio.protocol.requests import (
     Execute,
@@ -65,7 +66,8 @@ class CheckedMachine(PromiseMachine):
 
     def sent(self) -> list[Message]:
         """Take the messages that are to be sent, in order."""
-        messages = [message for _, message in self.outbox.values()]
+        # What the machine tells its own shell (`WATCHED`) is no message.
+        messages = [message for address, message in self.outbox.values() if address != WATCHED]
         self.outbox.clear()
         return messages
 

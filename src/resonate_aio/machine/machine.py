@@ -42,6 +42,7 @@ from .transitions import (
     postpone,
     release,
     settle,
+    settle_by_holder,
 )
 
 _HANDLERS: Final[dict[type[Any], Callable[[State, Any, int], r.Reply]]] = {
@@ -173,9 +174,7 @@ class PromiseMachine(State):
         promise = self.promises[task_id]
         if promise.timeout_at_ms <= now_ms:
             return None
-        settled = settle(self, promise, state, value, now_ms)
-        self.outbox.pop(("held", task_id), None)  # the holder knows: it is the one who asks
-        return settled
+        return settle_by_holder(self, promise, state, value, now_ms)
 
     # -- what falls due
 

@@ -43,7 +43,7 @@ from .transitions import (
     is_live,
     projected,
     release,
-    settle,
+    settle_by_holder,
     suspend,
     touch,
     with_resumes,
@@ -168,7 +168,7 @@ def task_fulfill(state: State, request: TaskFulfill, now_ms: int) -> Reply:
         return lost
     action = request.action
     promise = state.promises[request.id]
-    return Reply(200, settle(state, promise, action.state, action.value, now_ms))
+    return Reply(200, settle_by_holder(state, promise, action.state, action.value, now_ms))
 
 
 def task_release(state: State, request: TaskRelease, now_ms: int) -> Reply:

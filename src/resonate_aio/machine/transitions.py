@@ -169,6 +169,15 @@ def settle(
     return settled
 
 
+def settle_by_holder(
+    state: State, promise: Promise, verdict: PromiseState, value: Value, now_ms: int
+) -> Promise:
+    """Settle a promise whose task the caller holds: it need not be told (S13)."""
+    settled = settle(state, promise, verdict, value, now_ms)
+    state.outbox.pop(("held", promise.id), None)
+    return settled
+
+
 def expire(state: State, promise: Promise, now_ms: int) -> Promise:
     """Store the deadline's verdict on a pending promise that is past it (R1)."""
     settled = _at_deadline(promise, promise.created_at_ms)
