@@ -89,7 +89,9 @@ class ClientCore:
             ResonateShutdownError: A stop is under way.
         """
         if self._is_stopping and self._loop is asyncio.get_running_loop():
-            raise ResonateShutdownError("the client is being stopped")
+            raise ResonateShutdownError(
+                "the client is being stopped: nothing was asked of it; start it again first"
+            )
         if self._worker is not None and self._moving is None:
             if self._loop is asyncio.get_running_loop():
                 return
@@ -325,7 +327,10 @@ class ClientCore:
                 ResonateShutdownError(f"the client was stopped while {handle.id!r} was starting")
             )
         elif (error := task.exception()) is not None:
-            handle.failed(error)  # whatever it is, it belongs to those who await the handle
+            # Whatever it is, it belongs to those who await the handle.
+            if isinstance(error, ResonateShutdownError):
+                error = ResonateShutdownError(f"{handle.id!r} was not started: {error}")
+            handle.failed(error)
 
 
 class _Begin:

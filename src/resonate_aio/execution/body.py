@@ -112,7 +112,6 @@ class Body(Branch):
     def _open(self) -> None:
         """The first call: from now on the body has inputs, and they need room."""
         self.waiting = {}
-        self._gain = []
         self.at = {}
 
     def remember(self, records: Iterable[Promise]) -> None:
@@ -124,6 +123,7 @@ class Body(Branch):
         self.is_owed = bool(recorded.positions)
         self._sequential = recorded.sequential
         self._gain_start = len(recorded.batches)
+        self._gain = []
         self._creates = len(recorded.positions)
         self._owed = {}
         for position in recorded.positions.values():

@@ -44,6 +44,10 @@ DRIVE: Final = Decision.DRIVE
 WATCH: Final = Decision.WATCH
 
 
+_NO_RECORDS: Final[dict[str, Promise]] = {}
+_NO_BODIES: Final[dict[str, list[Promise]]] = {}
+
+
 class Execution:
     """The durable state of one held task, as this process knows it.
 
@@ -74,19 +78,21 @@ class Execution:
         self.life = ALIVE
         self.bodies: dict[str, Body] = {}
         self.error: BaseException | None = None
-        self._records: dict[str, Promise] = {}
-        self._by_body: dict[str, list[Promise]] = {}
+        self._records: dict[str, Promise] = _NO_RECORDS
+        self._by_body: dict[str, list[Promise]] = _NO_BODIES
         self.remembers = False
 
     def remember(self, records: Iterable[Promise]) -> None:
         """Take over what earlier lives recorded (S9)."""
         explicit: list[str] = []
+        self._records = {}
         for promise in records:
             self._records[promise.id] = promise
             named = (promise.param.headers or {}).get(EXPLICIT_HEADER)
             if named is not None:
                 explicit.append(named)
         self.remembers = True
+        self._by_body = {}
         roots = [self.id, *explicit]
         for promise in self._records.values():
             for root in roots:

@@ -112,6 +112,8 @@ class DurableCall(Call, Coroutine[Any, Any, R], Generic[R]):
         if site is not None:
             self._site = (site.f_code, site.f_lasti)
         if not self.home.is_dead:
+            if self.home.is_over:
+                raise ContextMisuseError(misuse(self.home, branch))
             self.home.called(self, branch)
 
     def options(self, **options: Any) -> DurableCall[R]:

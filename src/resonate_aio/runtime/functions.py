@@ -187,8 +187,8 @@ def _elsewhere(_: Any) -> Any:
 
 def _unwrapped(func: Callable[..., Any]) -> Callable[..., Any]:
     for _ in range(_WRAPPED_DEPTH):
-        if isinstance(func, functools.partial):
-            func = func.func
+        if isinstance(func, functools.partial) or isinstance(getattr(func, "callee", None), Callee):
+            func = func.func  # type: ignore[attr-defined]  # a partial, or what register gives
         else:
             break
     return func

@@ -211,6 +211,12 @@ class Interrupts:
             extra={"id": body.id},
         )
         _IMMORTAL.append(body)
+        for task in (body.task, *(body.branch_tasks or ())):
+            if task is not None and not task.done():
+                # asyncio.run cancels and awaits what it knows of: it would never return.
+                asyncio._unregister_task(task)
+                vars_of: Any = task
+                vars_of._log_destroy_pending = False
 
     def _let_die(self, wait: AsyncWait, _: Any = None) -> None:
         self._scheduler.wake(wait.body, wait, asyncio.CancelledError())

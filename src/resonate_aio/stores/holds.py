@@ -25,8 +25,9 @@ class Hold:
         self.root = root
         self.claims = 0
         self.found: list[Promise] | None = None
-        self.kept: dict[str, None] = {}
-        self.trees: dict[str, None] = {root: None}
+        # There may be many thousand holds: most never keep a record or cover a second tree.
+        self.kept: dict[str, None] | None = None
+        self.trees: tuple[str, ...] = (root,)
 
 
 class Holds:
@@ -38,7 +39,7 @@ class Holds:
         self.by_root: dict[str, Hold] = {}
         self.known: dict[str, str] = {}
         """Roots below which absence from memory means absence, with the ids' beginning."""
-        self._by_tree: dict[str, list[Hold]] = {}
+        self._by_tree: dict[str, tuple[Hold, ...]] = {}
         self._keepers: dict[str, int] = {}
 
     def claim(self, root: str) -> Hold:
@@ -46,7 +47,7 @@ class Holds:
         hold = self.by_root.get(root)
         if hold is None:
             hold = self.by_root[root] = Hold(root)
-            self._by_tree.setdefault(root, []).append(hold)
+            self._by_tree[root] = (*self._by_tree.get(root, ()), hold)
         hold.claims += 1
         return hold
 
@@ -62,8 +63,8 @@ class Holds:
     def cover(self, hold: Hold, tree: str) -> None:
         """Let the hold cover the ids below this explicit id too."""
         if tree not in hold.trees:
-            hold.trees[tree] = None
-            self._by_tree.setdefault(tree, []).append(hold)
+            hold.trees = (*hold.trees, tree)
+            self._by_tree[tree] = (*self._by_tree.get(tree, ()), hold)
 
     def covers(self, root: str, id: str) -> bool:
         """Whether absence of the id from memory means absence, for the holder of the root."""
@@ -74,6 +75,8 @@ class Holds:
 
     def keep(self, hold: Hold, id: str) -> None:
         """Keep the record in memory for as long as the hold lasts."""
+        if hold.kept is None:
+            hold.kept = {}
         if id not in hold.kept:
             hold.kept[id] = None
             self._keepers[id] = self._keepers.get(id, 0) + 1
@@ -99,12 +102,13 @@ class Holds:
         del self.by_root[hold.root]
         self.known.pop(hold.root, None)
         for tree in hold.trees:
-            holds = self._by_tree[tree]
-            holds.remove(hold)
-            if not holds:
+            holds = tuple(other for other in self._by_tree[tree] if other is not hold)
+            if holds:
+                self._by_tree[tree] = holds
+            else:
                 del self._by_tree[tree]
         freed = []
-        for id in hold.kept:
+        for id in hold.kept or ():
             self._keepers[id] -= 1
             if not self._keepers[id]:
                 del self._keepers[id]
