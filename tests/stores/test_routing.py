@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from tests.stores.drive import Inbox, acquire, create, held, now_ms, ok, passes, settle
 
+from resonate_aio.protocol.records import Promise
 from resonate_aio.protocol.requests import (
     Execute,
     Message,
@@ -112,16 +113,21 @@ async def test_one_subscribers_fault_does_not_stop_the_others(
     def broken(message: Message) -> None:
         raise ValueError("broken subscriber")
 
+    def broken_holder(promise: Promise) -> None:
+        raise ValueError("broken holder")
+
     inbox = Inbox()
-    store.subscribe("bad", "p", broken)
-    store.subscribe("good", "p", inbox)
+    taken: asyncio.Queue[Promise] = asyncio.Queue()
+    store.subscribe("bad", "p", broken, broken_holder)
+    store.subscribe("good", "p", inbox, taken.put_nowait)
     await ok(store, create("a", target="poll://any@bad"))
     await ok(store, create("b", target="poll://any@good"))
     await inbox.until(1)
     await held(store, "c")  # whoever holds a root hears that others settled it
     await ok(store, settle("c"))
-    await inbox.until(2)
+    assert (await taken.get()).id == "c"
     assert "broken subscriber" in caplog.text
+    assert "broken holder" in caplog.text
 
 
 async def test_every_listener_gets_the_settled_record(store: AnyStore) -> None:
