@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,13 +75,6 @@ def test_quickstart_across_kill_9_prints_what_the_readme_shows(shop: Path) -> No
     assert ended(start(shop)) == recorded == ["receipt-42 parcel-42"]
 
 
-@pytest.mark.parametrize("number", range(len(SNIPPETS)))
-def test_snippet_runs(number: int, tmp_path: Path) -> None:
-    (tmp_path / "shop.py").write_text(SNIPPETS[number])
-
-    ended(start(tmp_path))
-
-
 def test_readme_has_snippets_and_every_one_is_python() -> None:
     assert SNIPPETS
     for snippet in SNIPPETS:
@@ -93,3 +87,40 @@ def test_make_verbs_the_readme_names_exist() -> None:
         if verb in {"alone", "and"}:
             continue
         assert re.search(rf"^{verb}:", makefile, re.MULTILINE), verb
+
+
+def namespace_of_the_quickstart() -> dict[str, Any]:
+    """What the later snippets build on, with everything in memory."""
+    quickstart = next(snippet for snippet in SNIPPETS if "shop.db" in snippet)
+    in_memory = quickstart.replace('Resonate.local(path="shop.db")', "Resonate()")
+    names: dict[str, Any] = {"__name__": "shop"}
+    exec(compile(in_memory, "README.md", "exec"), names)
+    return names
+
+
+def snippet_with(text: str) -> str:
+    found = [str(snippet) for snippet in SNIPPETS if text in snippet]
+    assert len(found) == 1
+    return found[0]
+
+
+async def test_approval_snippet_waits_for_somebody() -> None:
+    names = namespace_of_the_quickstart()
+    exec(compile(snippet_with("approve-"), "README.md", "exec"), names)
+    resonate = names["resonate"]
+    async with resonate:
+        handle = resonate.run("p", names["publish"], "home")
+        with pytest.raises(TimeoutError):
+            await handle.result(timeout=0.05)
+        await resonate.promises.resolve("approve-home", value="yes")
+        assert await handle == "home: yes"
+
+
+def test_testing_snippet_passes() -> None:
+    names = namespace_of_the_quickstart()
+    exec(compile(snippet_with("crash_everywhere"), "README.md", "exec"), names)
+    names["test_checkout_survives"]()
+
+
+def test_every_snippet_is_run() -> None:
+    assert len(SNIPPETS) == 3

@@ -59,8 +59,16 @@ class Handle(Generic[R]):
         """
         if timeout is None:
             return await self
-        async with asyncio.timeout(seconds(timeout, "timeout")):
-            return await self
+        limit_s = seconds(timeout, "timeout")
+        try:
+            async with asyncio.timeout(limit_s) as scope:
+                return await self
+        except TimeoutError:
+            if not scope.expired():
+                raise  # the function's own
+            raise TimeoutError(
+                f"{self._id!r} did not end within {limit_s:g} s; the work goes on"
+            ) from None
 
     async def created(self) -> Handle[R]:
         """Wait until the promise is durably stored; returns the handle itself.

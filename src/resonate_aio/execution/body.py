@@ -44,6 +44,8 @@ class Branch:
 
     def __init__(self, parent: Branch | None, prefix: str) -> None:
         self.parent = parent
+        if parent is not None and parent.is_unordered:
+            self.is_unordered = True
         self.body: Body = parent.body if parent is not None else self  # type: ignore[assignment]
         self.prefix = prefix
 
@@ -53,6 +55,12 @@ class Branch:
         branch.is_unordered = True
         branch.body = None  # type: ignore[assignment]  # so that it is nobody's branch
         return branch
+
+    def may_wait_in(self, body: Body) -> bool:
+        """Whether a promise of the body may be awaited here: that takes no id."""
+        if self.body is body:
+            return True
+        return self.is_unordered and self.parent is not None and self.parent.body is body
 
     def fork(self, qualname: str) -> Branch:
         """The branch of an asyncio task that is being created in this one."""

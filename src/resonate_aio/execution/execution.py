@@ -55,6 +55,7 @@ class Execution:
         id: The root promise's id.
         remembers: Whether bodies that begin may find records of an earlier life.
         version: The task's version: the fence of every write.
+        explicit_ids: Those of its local calls that have one: each is driven once.
         life: Whether its frames may still record.
         bodies: Every live body, held strongly (S30); ordered by start.
     """
@@ -64,6 +65,7 @@ class Execution:
         "_records",
         "bodies",
         "error",
+        "explicit_ids",
         "id",
         "life",
         "remembers",
@@ -76,11 +78,12 @@ class Execution:
         self.version = version
         self.root = root
         self.life = ALIVE
-        self.bodies: dict[str, Body] = {}
+        self.bodies: dict[Body, Body] = {}
         self.error: BaseException | None = None
         self._records: dict[str, Promise] = _NO_RECORDS
         self._by_body: dict[str, list[Promise]] = _NO_BODIES
         self.remembers = False
+        self.explicit_ids: frozenset[str] = frozenset()
 
     def remember(self, records: Iterable[Promise]) -> None:
         """Take over what earlier lives recorded (S9)."""
@@ -113,7 +116,7 @@ class Execution:
 
     def end(self, body: Body) -> None:
         """A body is over."""
-        self.bodies.pop(body.id, None)
+        self.bodies.pop(body, None)
 
     def next_is_recorded(self, body: Body) -> bool:
         """Whether the body's next call in its main task is recorded (S40: no retry delay)."""

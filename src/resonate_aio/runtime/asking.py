@@ -7,10 +7,11 @@ the store is in this process (S20), else when the create is acknowledged.
 
 from __future__ import annotations
 
+import logging
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InternalError, NonDeterminismError, ValueCodecError
+from ..errors import ContextMisuseError, InternalError, NonDeterminismError, ValueCodecError
 from ..execution.call import ASKED, DETACHED, RUN, TIMEOUT, CallKind
 from ..execution.execution import ALIVE, CREATE, DRIVE, WATCH, Decision, Execution
 from ..execution.fingerprint import fingerprint, fingerprint_prefix
@@ -29,6 +30,8 @@ from .outcomes import CUT
 if TYPE_CHECKING:
     from .awaitables import DurableCall, RootCall
     from .scheduler import Scheduler
+
+logger = logging.getLogger("resonate_aio.runtime")
 
 _PENDING = PromiseState.PENDING
 _TIMER_TAGS = {"resonate:timer": "true", "resonate:scope": "global"}
@@ -108,6 +111,7 @@ class Asking:
         if options is not NO_OPTIONS:
             call.arguments_count = options.check_arguments
             if options.id is not None:
+                _refuse_own_id(call, options.id)
                 call.promise_id = options.id
         if not self._arguments_count:
             call.arguments_count = False
@@ -155,7 +159,9 @@ class Asking:
         if awaited and not self._store.durable_at_once and standing is not LOST:
             return None
         if standing is promise:
-            return DRIVE if call.kind is RUN else WATCH
+            if call.kind is not RUN:
+                return WATCH
+            return DRIVE if call.promise_id == call.id else self._driven_once(call, DRIVE)
         if standing is None:
             return None
         if isinstance(standing, Refusal):
@@ -168,8 +174,32 @@ class Asking:
     ) -> Decision:
         """The store holds another record under this id than the one asked for (S20)."""
         if call.promise_id != call.id:
-            return execution.by_state(call, standing, self._now_ms())
+            self._warn_if_other(call, standing)
+            decision = execution.by_state(call, standing, self._now_ms())
+            return self._driven_once(call, decision)
         return execution.adopt(call, standing, call.where, self._now_ms())
+
+    def _driven_once(self, call: DurableCall[Any], decision: Decision) -> Decision:
+        """Calls of one execution under one explicit id: the first is driven, others join it."""
+        execution = call.home.execution
+        if decision is not DRIVE:
+            return decision
+        if call.promise_id in execution.explicit_ids:
+            return WATCH
+        execution.explicit_ids = execution.explicit_ids | {call.promise_id}
+        return DRIVE
+
+    def _warn_if_other(self, call: DurableCall[Any], standing: Promise) -> None:
+        """An explicit id that was used for something else: its outcome counts (S29a)."""
+        recorded = (standing.param.headers or {}).get(FINGERPRINT_HEADER)
+        if recorded is not None and recorded != call.fingerprint:
+            logger.warning(
+                "promise %r exists already and is joined: it was made by %s, now asked for by %s",
+                call.promise_id,
+                recorded,
+                call.fingerprint,
+                extra={"id": call.promise_id},
+            )
 
     def _created(self, call: DurableCall[Any], standing: Promise | Refusal) -> None:
         """The store acknowledged a create somebody waits for."""
@@ -229,7 +259,7 @@ class Asking:
         """The promise under the id the user chose, after its log record (S4, S62)."""
         decision = execution.recall_explicit(call, self._now_ms())
         if decision is not CREATE:
-            return decision
+            return self._driven_once(call, decision)
         now_ms = self._scheduler.clock.now_ms()
         call.timeout_at_ms = self._deadline(call, now_ms)
         promise = Promise(
@@ -329,6 +359,18 @@ class Asking:
         if kind is not CallKind.PROMISE:
             tags["resonate:target"] = self._scheduler.executions.target(call.options_.target)
         return tags
+
+
+def _refuse_own_id(call: DurableCall[Any], id: str) -> None:
+    """A call cannot have the id of a function that waits for it."""
+    above: Any = call.home
+    while above is not None:
+        if above.id == id:
+            raise ContextMisuseError(
+                f"a call of {call.home.id!r} was given the id {id!r}, which is that of a function "
+                "it runs in: it would wait for itself; choose another id"
+            )
+        above = above.call.body
 
 
 def _volatile(call: DurableCall[Any], state: PromiseState, value: Value) -> Promise:

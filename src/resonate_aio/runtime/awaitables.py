@@ -280,7 +280,9 @@ class DurablePromise(Generic[R]):
         home = call.home
         if home.is_dead:
             yield from dying(home)
-        call._check_caller()
+        branch = current_branch.get()
+        if branch is None or not branch.may_wait_in(home):
+            raise ContextMisuseError(misuse(home, branch))
         if call.state is not GIVEN:
             wait = AsyncWait(call, home, False, asyncio.current_task())
             home.scheduler.wait_begun(home, wait, wait.task)

@@ -151,7 +151,10 @@ def user_tags(tags: Any) -> dict[str, str]:
 
 
 def _classes(value: Any) -> tuple[type[BaseException], ...]:
-    classes = (value,) if isinstance(value, type) else tuple(value)
+    try:
+        classes = (value,) if isinstance(value, type) else tuple(value)
+    except TypeError:
+        classes = (value,)
     if not all(isinstance(item, type) and issubclass(item, BaseException) for item in classes):
         raise TypeError(f"non_retryable_exceptions takes exception classes, got {value!r}")
     return classes

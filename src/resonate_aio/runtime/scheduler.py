@@ -165,7 +165,7 @@ class Scheduler:
     def begin(self, body: LiveBody) -> None:
         """Begin a body, its log remembered, as soon as it has a slot."""
         execution = body.execution
-        execution.bodies[body.id] = body
+        execution.bodies[body] = body
         if execution.remembers:
             try:
                 execution.begin(body)
@@ -362,7 +362,7 @@ class Scheduler:
             self.executions.stopped(body.execution, body.missing_error())
             return
         body.is_over = True
-        for made in body.never_asked() if body.activity else ():
+        for made in body.never_asked() if body.activity and error is None else ():
             assert isinstance(made, DurableCall)
             made.warn_unasked()
         if body.unawaited_failures:
@@ -373,7 +373,7 @@ class Scheduler:
                     failed.value,
                     extra={"id": failed.id},
                 )
-        del body.execution.bodies[body.id]
+        del body.execution.bodies[body]
         if body.held_timer is not None:
             body.stop_timers()
         body.let_go()

@@ -1,0 +1,184 @@
+"""What is refused, where, and with which words; nothing is stored and the worker goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from resonate_aio import Context, Resonate
+from resonate_aio.errors import (
+    ContextMisuseError,
+    FunctionNotFoundError,
+    ResonateStoreError,
+    ValueCodecError,
+)
+
+
+async def leaf(ctx: Context, value: int) -> int:
+    return value
+
+
+async def is_stored(resonate: Resonate, id: str) -> bool:
+    try:
+        await resonate.promises.get(id)
+    except ResonateStoreError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("arguments", [(), (1, 2)])
+async def test_wrong_arguments_of_a_client_call_store_nothing(arguments: tuple[Any, ...]) -> None:
+    async with Resonate() as resonate:
+        resonate.register(leaf)
+        with pytest.raises(TypeError, match="leaf"):
+            resonate.run("a", "leaf", *arguments)
+        assert not await is_stored(resonate, "a")
+        assert await resonate.run("a", "leaf", 7) == 7
+
+
+async def test_wrong_arguments_of_a_ctx_call_store_nothing() -> None:
+    async with Resonate() as resonate:
+
+        @resonate.register
+        async def flow(ctx: Context) -> str:
+            wrong: Any = leaf
+            with pytest.raises(TypeError, match="leaf"):
+                await ctx.run(wrong)
+            return "went on"
+
+        assert await resonate.run("a", flow) == "went on"
+        assert not await is_stored(resonate, "a.1")
+
+
+async def test_arguments_that_cannot_be_stored_name_the_call(
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    async with Resonate() as resonate:
+
+        @resonate.register
+        async def flow(ctx: Context) -> str:
+            wrong: Any = object()
+            with pytest.raises(ValueCodecError, match=r"leaf.*a\.1"):
+                await ctx.run(leaf, wrong)
+            return "went on"
+
+        assert await resonate.run("a", flow) == "went on"
+    assert not recwarn.list, "the call was awaited"
+
+
+async def test_a_function_without_ctx_is_refused_at_once() -> None:
+    resonate = Resonate()
+
+    def nothing() -> None: ...
+
+    wrong: Any = nothing
+    with pytest.raises(TypeError, match="ctx"):
+        resonate.register(wrong)
+    with pytest.raises(FunctionNotFoundError, match="nothing"):
+        resonate.run("a", "nothing")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"retry_policy": 5},
+        {"target": 5},
+        {"version": "1"},
+        {"timeout": -1},
+        {"timeout": 1e300},
+        {"tags": {"resonate:target": "x"}},
+        {"tags": {"a": 1}},
+    ],
+    ids=str,
+)
+def test_options_of_a_wrong_kind(options: dict[str, Any]) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        Resonate().options(**options)
+
+
+async def test_settling_with_text_that_is_no_json_settles_nothing() -> None:
+    async with Resonate() as resonate:
+        await resonate.promises.create("p", timeout_in=60)
+        with pytest.raises(ValueError, match="value='yes'"):
+            await resonate.promises.resolve("p", "yes")
+        await resonate.promises.resolve("p", value="yes")
+        assert await resonate.get("p") == "yes"
+
+
+async def test_a_call_with_the_id_of_its_own_function() -> None:
+    async with Resonate() as resonate:
+
+        @resonate.register
+        async def flow(ctx: Context) -> int:
+            return await ctx.run(leaf, 1).options(id=ctx.id)
+
+        with pytest.raises(ContextMisuseError, match="wait for itself"):
+            await resonate.run("a", flow).result(10)
+
+
+async def test_two_calls_with_one_explicit_id_run_once(caplog: pytest.LogCaptureFixture) -> None:
+    started: list[int] = []
+
+    async def count(ctx: Context, n: int) -> int:
+        started.append(n)
+        await asyncio.sleep(0)
+        return n
+
+    async with Resonate() as resonate:
+
+        @resonate.register
+        async def flow(ctx: Context) -> list[int]:
+            calls = (ctx.run(count, n).options(id="same") for n in (1, 2))
+            return list(await asyncio.gather(*calls))
+
+        assert await resonate.run("a", flow) == [1, 1]
+    assert started == [1]
+    assert "joined" in caplog.text, "S29a: one warning names both"
+
+
+async def test_a_task_that_outlives_its_function() -> None:
+    errors: list[BaseException] = []
+    late = asyncio.Event()
+
+    async with Resonate() as resonate:
+
+        @resonate.register
+        async def flow(ctx: Context) -> str:
+            async def helper() -> None:
+                await late.wait()
+                try:
+                    await ctx.run(leaf, 1)
+                except ContextMisuseError as error:
+                    errors.append(error)
+
+            task = asyncio.create_task(helper())
+            tasks.append(task)
+            return "ended"
+
+        tasks: list[asyncio.Task[None]] = []
+        assert await resonate.run("a", flow) == "ended"
+        late.set()
+        await asyncio.gather(*tasks)
+    assert len(errors) == 1
+    assert "after that function had ended" in str(errors[0])
+
+
+async def test_as_completed_over_promises() -> None:
+    """S3: awaiting a promise takes no id, in whatever order."""
+    async with Resonate() as resonate:
+
+        @resonate.register
+        async def flow(ctx: Context) -> list[int]:
+            promises = [await ctx.begin_run(leaf, n) for n in range(3)]
+            return sorted([await done for done in asyncio.as_completed(promises)])
+
+        assert await resonate.run("a", flow) == [0, 1, 2]
+
+
+async def test_a_handle_says_what_it_waited_for() -> None:
+    async with Resonate() as resonate:
+        await resonate.promises.create("p", timeout_in=60)
+        with pytest.raises(TimeoutError, match="'p'"):
+            await resonate.get("p").result(timeout=0.01)
