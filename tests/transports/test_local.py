@@ -25,7 +25,8 @@ async def test_pending_and_new_tasks_are_delivered_until_stop() -> None:
     await source.start("g", "p", inbox.put_nowait)
     assert await inbox.get() == Execute("before", 0)
     await create("while")
-    assert await inbox.get() == Execute("while", 0)
+    while (message := await inbox.get()) != Execute("while", 0):
+        assert message == Execute("before", 0), "a message may come twice: it is a hint (S50)"
     await source.stop()
     await source.stop()
     await create("after")
