@@ -210,6 +210,10 @@ class DurableCall(Call, Coroutine[Any, Any, R], Generic[R]):
     def __repr__(self) -> str:
         return f"<durable {self.kind} {self.id or '(dying)'} {self.state}>"
 
+    def settled_elsewhere(self, promise: Promise) -> None:
+        """The store's call-back: others settled the promise, or its deadline did."""
+        self.home.scheduler.executions.call_settled(self, promise)
+
     def where(self) -> str:
         """The user's line that made the call, for a message."""
         if self._site is None:

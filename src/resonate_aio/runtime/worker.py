@@ -12,7 +12,6 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextvars import Context as ContextVars
-from functools import partial
 from typing import Any
 
 from ..clock import Clock
@@ -394,10 +393,14 @@ class Worker:
         if call in execution.watched or call.is_ended:
             return
 
-        execution.watched[call] = heard = partial(self._call_settled, execution, call)
+        assert isinstance(call, DurableCall)
+        execution.watched[call] = heard = call.settled_elsewhere
         self.store.watch(call.promise_id, heard)
 
-    def _call_settled(self, execution: Held, call: Call, promise: Promise) -> None:
+    def call_settled(self, call: DurableCall[Any], promise: Promise) -> None:
+        """A promise that a call waits for was settled."""
+        execution = call.home.execution
+        assert isinstance(execution, Held)
         execution.watched.pop(call, None)
         self.scheduler.soon(self.scheduler.settled, call, promise)
 

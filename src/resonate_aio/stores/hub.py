@@ -82,7 +82,7 @@ class Hub:
         self._is_current = is_current
         self._groups: dict[str, list[Member]] = {}
         self._turns: dict[str, int] = {}
-        self._watchers: dict[str, list[Settled]] = {}
+        self._watchers: dict[str, tuple[Settled, ...]] = {}
         self._queue: deque[tuple[str, Message]] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_scheduled = False
@@ -117,18 +117,17 @@ class Hub:
 
     def watch(self, id: str, settled: Settled) -> None:
         """Call the function with the promise's settled record, soon after it is recorded."""
-        self._watchers.setdefault(id, []).append(settled)
+        self._watchers[id] = (*self._watchers.get(id, ()), settled)
 
     def unwatch(self, id: str, settled: Settled) -> bool:
         """Do not call it any more; whether nobody watches the id now."""
-        watchers = self._watchers.get(id)
-        if watchers is None:
-            return True
-        if settled in watchers:
-            watchers.remove(settled)
-        if watchers:
+        left = [*self._watchers.get(id, ())]
+        if settled in left:
+            left.remove(settled)
+        if left:
+            self._watchers[id] = tuple(left)
             return False
-        del self._watchers[id]
+        self._watchers.pop(id, None)
         return True
 
     def takes(self, member: Member, address: str) -> bool:
@@ -160,7 +159,7 @@ class Hub:
     def _tell_watchers(self, message: Message) -> None:
         assert isinstance(message, Unblock)  # the machine sends nothing else to this address
         promise = message.promise
-        watchers = self._watchers.pop(promise.id, [])
+        watchers = [*self._watchers.pop(promise.id, ())]
         if "resonate:target" in promise.tags:
             members = [member for group in self._groups.values() for member in group]
             watchers += [member.taken for member in members if member.taken is not None]
