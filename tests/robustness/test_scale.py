@@ -71,7 +71,7 @@ async def main():
         before = rss_kib()
         loop = asyncio.get_running_loop()
         begun = loop.time()
-        wake_s = COUNT / 2000
+        wake_s = COUNT / 800
         handles = []
         for n in range(COUNT):
             if n % 2:
@@ -84,8 +84,13 @@ async def main():
             await handle.created()
         while parked < COUNT:
             await asyncio.sleep(0.01)
-        await asyncio.sleep(0.2)
-        each = (rss_kib() - before) / COUNT
+        # What is still on its way to a busy disk is no cost of being parked: look a few times.
+        readings = []
+        while not readings or (len(readings) < 12 and loop.time() - begun < wake_s - 1):
+            await asyncio.sleep(0.25)
+            readings.append(rss_kib())
+        assert loop.time() - begun < wake_s, "some have woken: that is not what parked ones cost"
+        each = (min(readings) - before) / COUNT
         print("KiB", each, "parked in", loop.time() - begun)
         gates = [resonate.promises.resolve(f"gate.{n}", data="true") for n in range(1, COUNT, 2)]
         async with asyncio.timeout(LIMIT_S):
