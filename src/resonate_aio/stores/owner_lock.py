@@ -18,11 +18,18 @@ if sys.platform == "win32":  # pragma: no cover  locks a byte far behind the pid
         os.lseek(fd, 1 << 30, os.SEEK_SET)
         msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
 
+    def _unlock(fd: int) -> None:
+        os.lseek(fd, 1 << 30, os.SEEK_SET)
+        msvcrt.locking(fd, msvcrt.LK_UNLCK, 1)
+
 else:
     import fcntl
 
     def _try_lock(fd: int) -> None:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _unlock(fd: int) -> None:
+        fcntl.flock(fd, fcntl.LOCK_UN)
 
 
 _held: set[int] = set()
@@ -76,6 +83,8 @@ class OwnerLock:
         if self._fd in _held:
             _held.discard(self._fd)
             os.ftruncate(self._fd, 0)
+            # Not by closing alone: a child that was just forked still has a copy open.
+            _unlock(self._fd)
             os.close(self._fd)
         self._fd = -1
 
