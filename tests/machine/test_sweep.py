@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from itertools import islice
+
 import pytest
 from tests.machine.checked import (
     ADDRESS,
@@ -17,7 +20,8 @@ from tests.machine.checked import (
 )
 
 from resonate_aio.machine import PromiseMachine
-from resonate_aio.machine.schedules import NEVER_MS, occurrences
+from resonate_aio.machine.cron import occurrences
+from resonate_aio.machine.schedules import NEVER_MS
 from resonate_aio.protocol.records import Promise, PromiseState, TaskState
 from resonate_aio.protocol.requests import (
     PromiseCreate,
@@ -187,6 +191,7 @@ def test_end_lease_is_r5_before_its_time(m: CheckedMachine) -> None:
 
 # -- schedules
 
+HOUR = 3_600_000
 END_OF_9999_MS = 253_402_300_799_000
 EVERY_MINUTE = ScheduleCreate(
     "s", "* * * * *", "{{.id}}-{{.timestamp}}", 90_000, promise_tags=TARGET | {"k": "v"}
@@ -212,6 +217,22 @@ def test_a_schedule_fires_a_promise_as_at_its_instant(m: CheckedMachine) -> None
     schedule = m.ask(ScheduleGet("s"), 120_007).schedule
     assert schedule is not None
     assert (schedule.last_run_at_ms, schedule.next_run_at_ms) == (120_000, 180_000)
+
+
+def test_the_lineage_of_a_scheduled_promise_is_its_own_whatever_its_tags_say(
+    m: CheckedMachine,
+) -> None:
+    """current-protocol §8: origin, branch and parent are the expanded id; so is the stamp."""
+    stamps = ("resonate:origin", "resonate:branch", "resonate:parent", "resonate:schedule")
+    tags = TARGET | dict.fromkeys(stamps, "somebody.else")
+    m.ask(ScheduleCreate("s", "* * * * *", "{{.id}}-{{.timestamp}}", 90_000, promise_tags=tags), 0)
+    m.swept(60_000)
+    assert m.get("s-60000", now=60_000).tags == {
+        **TARGET,
+        **dict.fromkeys(stamps, "s-60000"),
+        "resonate:schedule": "s",
+    }
+    assert list(m.branches) == ["s-60000"]
 
 
 def test_missed_instants_whose_promise_is_past_its_deadline_are_not_dispatched(
@@ -271,13 +292,64 @@ def test_a_deleted_schedule_fires_no_more(m: CheckedMachine) -> None:
         ("* * * * *", 2**60, []),
         ("nonsense", 0, []),
         ("* " * 1_000, 0, []),
+        ("TZ=UTC 0 0 1 1 *", 0, [31_536_000_000]),
+        ("CRON_TZ=Asia/Kolkata 0 9 * * *", 0, [3.5 * HOUR, 27.5 * HOUR]),
+        ("TZ=Asia/Kolkata */10 * * * * *", 10_000, [20_000, 30_000]),
+        ("TZ=Nowhere/Land 0 9 * * *", 0, []),
+        ("TZ=../../etc/passwd 0 9 * * *", 0, []),
+        ("TZ=Europe 0 9 * * *", 0, []),  # a folder of zones
+        ("TZ= 0 9 * * *", 0, []),
+        ("TZ=UTC", 0, []),
+        ("TZ=UTC nonsense", 0, []),
+        ("@hourly", 1, [HOUR, 2 * HOUR]),
+        ("@daily", 0, [24 * HOUR, 48 * HOUR]),
+        ("@midnight", 0, [24 * HOUR]),
+        ("@weekly", 0, [3 * 24 * HOUR]),  # the epoch was a Thursday
+        ("@monthly", 0, [31 * 24 * HOUR]),
+        ("@yearly", 0, [365 * 24 * HOUR]),
+        ("@annually", 0, [365 * 24 * HOUR]),
+        ("TZ=Asia/Kolkata @daily", 0, [18.5 * HOUR]),
+        ("@every 1h30m", 7, [1.5 * HOUR + 7, 3 * HOUR + 7]),
+        ("@every 90s", 0, [90_000, 180_000]),
+        ("@every 0s", 0, []),
+        ("@every 1d", 0, []),
+        ("@every", 0, []),
+        ("@every 1s", END_OF_9999_MS, []),
+        ("@reboot", 0, []),
     ],
 )
-def test_cron(cron: str, after: int, first: list[int]) -> None:
+def test_cron(cron: str, after: int, first: list[float]) -> None:
     instants = occurrences(cron, after)
     assert [instant for instant, _ in zip(instants, first, strict=False)] == first
     if not first:
         assert next(occurrences(cron, after), None) is None
+
+
+@pytest.mark.parametrize(
+    ("cron", "expected"),
+    [
+        # Clocks in Berlin skip from 02:00 to 03:00 on 31 March 2024 ...
+        ("30 2 * * *", ["03-30T01:30", "03-31T01:00", "04-01T00:30"]),
+        ("0 9 * * *", ["03-30T08:00", "03-31T07:00", "04-01T07:00"]),
+        # ... and every hour of the day that exists has its run.
+        ("0 * 31 3 *", ["03-30T23:00", "03-31T00:00", "03-31T01:00", "03-31T02:00"]),
+    ],
+)
+def test_summer_time_begins(cron: str, expected: list[str]) -> None:
+    after = datetime(2024, 3, 29, 12, tzinfo=UTC).timestamp()
+    assert runs(f"TZ=Europe/Berlin {cron}", after, len(expected)) == expected
+
+
+def test_summer_time_ends() -> None:
+    """What falls into the hour that comes twice runs once (clocks go from 03:00 to 02:00)."""
+    after = datetime(2024, 10, 26, 12, tzinfo=UTC).timestamp()
+    expected = ["10-27T00:30", "10-28T01:30", "10-29T01:30"]
+    assert runs("TZ=Europe/Berlin 30 2 * * *", after, 3) == expected
+
+
+def runs(cron: str, after_s: float, count: int) -> list[str]:
+    instants = islice(occurrences(cron, int(after_s * 1000)), count)
+    return [datetime.fromtimestamp(at / 1000, UTC).strftime("%m-%dT%H:%M") for at in instants]
 
 
 def test_a_calendar_that_runs_out_ends_the_schedule(m: CheckedMachine) -> None:

@@ -308,7 +308,7 @@ class Operations:
             promise_tags={
                 tag: value
                 for tag, value in self.tags(now, targeted=0.9).items()
-                if tag not in {"resonate:delay", "resonate:origin", "resonate:branch"}
+                if tag != "resonate:delay"
             },
         )
 

@@ -1,16 +1,11 @@
-"""The schedule.* requests and the firing of schedules (R7; current-protocol §4.3, §5).
-
-Cron expressions have five fields, or six with seconds first; they are read in UTC.
-"""
+"""The schedule.* requests and the firing of schedules (R7; current-protocol §4.3, §5)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
-from cronsim import CronSim, CronSimError
 
 from ..protocol.records import EMPTY, Promise, Schedule
 from ..protocol.requests import (
@@ -20,6 +15,7 @@ from ..protocol.requests import (
     ScheduleGet,
     ScheduleSearch,
 )
+from .cron import occurrences
 from .deadlines import SCHEDULE
 from .promises import absent
 from .search import search_schedules
@@ -28,8 +24,6 @@ from .transitions import PENDING, create, touch
 
 NEVER_MS: Final = 2**53 - 1
 """The next run of a schedule whose calendar has run out; no clock gets there."""
-
-_MAX_CRON_LENGTH: Final = 256
 
 
 def schedule_create(state: State, request: ScheduleCreate, now_ms: int) -> Reply:
@@ -75,19 +69,6 @@ def schedule_search(state: State, request: ScheduleSearch, now_ms: int) -> Reply
     return search_schedules(state.schedules.values(), request)
 
 
-def occurrences(cron: str, after_ms: int) -> Iterator[int]:
-    """The instants of a cron expression strictly after an instant; none if it is no cron."""
-    if len(cron) > _MAX_CRON_LENGTH:
-        return
-    try:
-        instants = CronSim(cron, datetime.fromtimestamp(after_ms // 1000, UTC))
-        for instant in instants:
-            yield int(instant.timestamp()) * 1000
-    except (CronSimError, ValueError, TypeError, AssertionError, OverflowError, OSError):
-        # What the library and the calendar raise at bad fields and past year 9999.
-        return
-
-
 def fire(state: State, schedule: Schedule, now_ms: int, limit: int) -> int:
     """Create the promises of at most `limit` occurrences that are due; returns how many (R7)."""
     fired = 0
@@ -128,7 +109,8 @@ def _fire_once(state: State, schedule: Schedule, at_ms: int, now_ms: int) -> Non
     id = expand(schedule.promise_id, schedule.id, at_ms)
     if touch(state, id, now_ms) is not None:
         return
-    # A root of its own: what a worker's client would have tagged it with.
+    # A root of its own: what a worker's client would have tagged it with. Nobody who made the
+    # schedule can say otherwise (§8).
     lineage = {"resonate:origin": id, "resonate:branch": id, "resonate:parent": id}
     promise = Promise(
         id=id,
@@ -137,7 +119,7 @@ def _fire_once(state: State, schedule: Schedule, at_ms: int, now_ms: int) -> Non
         created_at_ms=at_ms,
         param=schedule.promise_param,
         value=EMPTY,
-        tags={**lineage, **schedule.promise_tags, "resonate:schedule": schedule.id},
+        tags={**schedule.promise_tags, **lineage, "resonate:schedule": schedule.id},
     )
     create(state, promise, at_ms, now_ms)
 
