@@ -14,8 +14,19 @@ from ..protocol.requests import Message
 class MessageSource(Protocol):
     """Delivers execute and unblock messages for one group and pid."""
 
-    async def start(self, group: str, pid: str, deliver: Callable[[Message], None]) -> None:
-        """Begin to deliver, from the event loop."""
+    async def start(
+        self,
+        group: str,
+        pid: str,
+        deliver: Callable[[Message], None],
+        connected: Callable[[], None] | None = None,
+    ) -> None:
+        """Begin to deliver, from the event loop.
+
+        Args:
+            connected: Called each time messages begin to come (again): whatever was sent
+                before that is lost, so listeners are to be registered anew.
+        """
         ...
 
     async def stop(self) -> None:

@@ -21,10 +21,18 @@ class LocalMessages:
         self._store = store
         self._leave: Callable[[], None] | None = None
 
-    async def start(self, group: str, pid: str, deliver: Callable[[Message], None]) -> None:
+    async def start(
+        self,
+        group: str,
+        pid: str,
+        deliver: Callable[[Message], None],
+        connected: Callable[[], None] | None = None,
+    ) -> None:
         """Begin to deliver; pending tasks this address can take are delivered at once."""
         await self.stop()
         self._leave = self._store.subscribe(group, pid, deliver)
+        if connected is not None:
+            connected()
 
     async def stop(self) -> None:
         """Deliver nothing any more. Idempotent."""
