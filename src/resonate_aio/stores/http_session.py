@@ -40,7 +40,7 @@ Token = str | Callable[[], str | Awaitable[str]]
 
 _ANSWER_LIMIT_BYTES: Final = 256 * 1024 * 1024
 _TOO_MANY: Final = 429
-_REFUSED: Final = frozenset({401, 403})
+REFUSED: Final = frozenset({401, 403})
 _SHOWN: Final = 200
 _KEEP_ALIVE: Final = (("TCP_KEEPIDLE", 20), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 4))
 
@@ -215,15 +215,17 @@ class HttpSession:
         headers: Mapping[str, str] | None = None,
         lane: Lane = Lane.WORK,
         tries: int | None = None,
+        refusals: frozenset[int] = REFUSED,
     ) -> tuple[T, bool]:
         """Send a request until there is an answer that `read` can use.
 
         Args:
             path: Below the session's URL; encoded as it must be on the wire.
             read: Makes the result of an answer; raises TroubleError for one that is none.
-                Never called for 401, 403, 429 and 5xx.
+                Never called for 429, 5xx and `refusals`.
             body: The body, or a function of the token in use: called anew for each try.
             tries: How often at most; None: until it succeeds or is cancelled.
+            refusals: The statuses by which this server refuses credentials and nothing else.
 
         Returns:
             The result, and whether an earlier try may have been carried out too (S60).
@@ -245,6 +247,7 @@ class HttpSession:
                         answer = await self._send(method, path, body, headers, answer_s)
                 else:
                     answer = await self._send(method, path, body, headers, answer_s)
+                self._check(answer, refusals)
                 result = read(answer)
             except TroubleError as trouble:
                 maybe_done |= not trouble.untouched
@@ -295,18 +298,21 @@ class HttpSession:
             raise
         except (aiohttp.ClientError, OSError) as error:
             raise TroubleError(f"the connection failed: {error!r}") from error
-        self._check(answer)
         return answer
 
-    def _check(self, answer: Answer) -> None:
+    def refused(self, answer: Answer) -> ResonateStoreError:
+        """The error that says the server refuses the credentials."""
+        return ResonateStoreError(
+            f"the server at {self._url} refuses the credentials ({answer.status}"
+            f"{_reason_in(answer)}): check token= or auth=, or RESONATE_TOKEN",
+            answer.status,
+        )
+
+    def _check(self, answer: Answer, refusals: frozenset[int]) -> None:
         """What a status says by itself, whoever sent it."""
         status = answer.status
-        if status in _REFUSED:
-            raise ResonateStoreError(
-                f"the server at {self._url} refuses the credentials ({status}"
-                f"{_reason_in(answer)}): check token= or auth=, or RESONATE_TOKEN",
-                status,
-            )
+        if status in refusals:
+            raise self.refused(answer)
         if status == _TOO_MANY:
             raise TroubleError(
                 "429 too many requests", after_s=retry_after_s(answer), untouched=True
