@@ -130,8 +130,8 @@ async def report(
 ) -> web.Response:
     """The answer to a request that asks what became of an execution.
 
-    The request may wait for the end with `?wait=<seconds>`. Waiting costs no thread and stops
-    when the client goes away or the application shuts down.
+    The request may wait for the end with `?wait=<seconds>`. Waiting costs no thread, and ends
+    when the application shuts down.
 
     Args:
         request: The request.
