@@ -51,7 +51,7 @@ def dialect_of(root: Promise) -> Dialect | None:
     Below a root the question is closed: `root:1` and `root.1` continue with dots.
     """
     named = root.tags.get(IDS_TAG)
-    if named in Dialect.__members__.values():
+    if named is not None and named in {*Dialect}:
         return Dialect(named)
     origin = root.tags.get(ORIGIN)
     if origin is not None and origin != root.id:
