@@ -31,8 +31,12 @@ def fingerprint(prefix: str, data: str | None) -> str:
         return prefix
     if len(data) <= _SHORT_CHARACTERS and "{" not in data:
         return prefix + data
-    raw = canonical(data)
-    return prefix + blake2b(raw, digest_size=_DIGEST_BYTES).hexdigest()
+    return prefix + digest(data)
+
+
+def digest(data: str) -> str:
+    """The digest of encoded arguments."""
+    return blake2b(canonical(data), digest_size=_DIGEST_BYTES).hexdigest()
 
 
 def fingerprint_prefix(kind: str, name: str, version: int) -> str:

@@ -11,7 +11,13 @@ import logging
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ContextMisuseError, InternalError, NonDeterminismError, ValueCodecError
+from ..errors import (
+    ContextMisuseError,
+    InternalError,
+    NonDeterminismError,
+    ResonateStoreError,
+    ValueCodecError,
+)
 from ..execution.call import ASKED, DETACHED, RUN, TIMEOUT, CallKind
 from ..execution.execution import ALIVE, CREATE, DRIVE, WATCH, Decision, Execution
 from ..execution.fingerprint import fingerprint, fingerprint_prefix
@@ -20,11 +26,14 @@ from ..execution.log import (
     FINGERPRINT_HEADER,
     VOLATILE_HEADER,
 )
+from ..protocol.failures import failure_value
+from ..protocol.idempotency import key_for, refuse_other_creator, tagged
 from ..protocol.records import EMPTY, Promise, PromiseState, Value, is_pending
 from ..protocol.values import are_plain, encode
 from ..stores.base import LOST, Refusal
+from .encoding import describe
 from .functions import INLINE, invocation
-from .options import NO_OPTIONS
+from .options import NO_OPTIONS, with_key
 from .outcomes import CUT
 
 if TYPE_CHECKING:
@@ -89,7 +98,9 @@ class Asking:
         """Encode the arguments and take the fingerprint."""
         callee = call.callee
         options = call.options_
-        if call.kind is RUN and callee is not None:
+        if options is not NO_OPTIONS and options.encoder is not None:
+            describe(call)
+        elif call.kind is RUN and callee is not None:
             args = call.args
             callee.check(args, call.kwargs)
             if call.kwargs:
@@ -113,6 +124,8 @@ class Asking:
             if options.id is not None:
                 _refuse_own_id(call, options.id)
                 call.promise_id = options.id
+            if options.idempotency_key is not None:
+                call.options_ = with_key(options, call.promise_id)
         if not self._arguments_count:
             call.arguments_count = False
 
@@ -182,6 +195,14 @@ class Asking:
     def _driven_once(self, call: DurableCall[Any], decision: Decision) -> Decision:
         """Calls of one execution under one explicit id: the first is driven, others join it."""
         execution = call.home.execution
+        if call.record is not None and call.record.id == call.promise_id:
+            try:
+                refuse_other_creator(
+                    call.record, key_for(call.options_.idempotency_key, call.promise_id)
+                )
+            except ResonateStoreError as error:  # the call's outcome, on every replay (S52)
+                call.record = _volatile(call, PromiseState.REJECTED, failure_value(error))
+                return Decision.RECORDED
         if decision is not DRIVE:
             return decision
         if call.promise_id in execution.explicit_ids:
@@ -349,6 +370,9 @@ class Asking:
     def _tags(self, call: DurableCall[Any]) -> dict[str, str]:
         kind = call.kind
         given = call.options_.tags
+        key = call.options_.idempotency_key
+        if key is not None:
+            given = tagged(given or {}, key_for(key, call.promise_id), call.promise_id)
         if kind is RUN:
             return given if given is not None else _NO_TAGS
         if kind is CallKind.SLEEP or kind is TIMEOUT:

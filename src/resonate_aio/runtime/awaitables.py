@@ -21,7 +21,15 @@ from ..errors import ContextMisuseError
 from ..execution.body import Branch
 from ..execution.call import ASKED, CALLED, DETACHED, GIVEN, RUN, Call, CallKind, CallState, Wait
 from ..protocol.records import Promise
-from .options import LOCAL_KEYS, NO_OPTIONS, REMOTE_KEYS, CallOptions, change
+from .options import (
+    LOCAL_KEYS,
+    NO_OPTIONS,
+    PROMISE_KEYS,
+    REMOTE_KEYS,
+    SLEEP_KEYS,
+    CallOptions,
+    change,
+)
 from .stamps import current_branch
 
 if TYPE_CHECKING:
@@ -33,6 +41,8 @@ _OPTION_KEYS = {
     RUN: LOCAL_KEYS,
     CallKind.RPC: REMOTE_KEYS,
     DETACHED: REMOTE_KEYS,
+    CallKind.PROMISE: PROMISE_KEYS,
+    CallKind.SLEEP: SLEEP_KEYS,
 }
 
 
@@ -88,6 +98,7 @@ class DurableCall(Call, Coroutine[Any, Any, R], Generic[R]):
     variables: ContextVars | None = None
     expired: Callable[[], None] | None = None
     timer: asyncio.TimerHandle | None = None
+    decoded: tuple[Any, bool] | None = None
     _driver: Generator[Any, Any, R] | None = None
     _site: tuple[CodeType, int] | None = None
 
@@ -130,7 +141,11 @@ class DurableCall(Call, Coroutine[Any, Any, R], Generic[R]):
         """
         if self.state not in (CallState.NEW, CALLED):
             raise ContextMisuseError(f"call {self.id!r} has started: options come before")
-        self.options_ = change(self.options_, options, _OPTION_KEYS.get(self.kind, LOCAL_KEYS))
+        self.options_ = change(self.options_, options, _OPTION_KEYS[self.kind])
+        if self.options_.encoder is not None and self.kind is not RUN:
+            from .encoding import EncodedCall  # noqa: PLC0415  it is a call itself
+
+            self.__class__ = EncodedCall
         return self
 
     def start(self) -> None:

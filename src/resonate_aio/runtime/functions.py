@@ -137,6 +137,12 @@ class Callee:
         except ValueError:
             return
 
+    def shape_of(self, parameter: int | str) -> Shape:
+        """How to rebuild one argument, by its position after the ctx or by its name."""
+        if isinstance(parameter, str):
+            return self._by_name.get(parameter, self._rest[1])
+        return self._shapes[parameter] if parameter < len(self._shapes) else self._rest[0]
+
     def refuse_without_ctx(self) -> None:
         """A durable function takes its ctx first (P15).
 

@@ -1,4 +1,4 @@
-"""The options of one ctx call, checked when they are given."""
+"""The options of a call, checked when they are given."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from typing import Any
 import msgspec
 
 from ..execution.attempts import RetryPolicy
+from ..protocol.addresses import is_address, normalise_target
+from ..protocol.idempotency import Key, key_for
 
-_RESERVED = "resonate:"
+_RESERVED = ("resonate:", "resonate-aio:")
+_LARGEST_VERSION = 2**31 - 1
 
 
 class CallOptions(msgspec.Struct, frozen=True, gc=False):
@@ -21,6 +24,8 @@ class CallOptions(msgspec.Struct, frozen=True, gc=False):
         id: Explicit promise id in place of the derived one.
         target: Where an rpc goes.
         check_arguments: Whether other arguments on replay are an error (S43).
+        idempotency_key: The key of the create, or what makes one of the id (S52).
+        encoder: Turns arguments and results into text and back (K9).
     """
 
     timeout_s: float | None = None
@@ -32,8 +37,8 @@ class CallOptions(msgspec.Struct, frozen=True, gc=False):
     non_retryable_exceptions: tuple[type[BaseException], ...] = ()
     durable: bool = True
     check_arguments: bool = True
-    idempotency_key: str | Callable[[str], str] | None = None
-    encoder: Any = None
+    idempotency_key: Key = None
+    encoder: Any = None  # an Encoder; a struct cannot check a Protocol
 
 
 _LONGEST_S = 1e11
@@ -56,6 +61,8 @@ LOCAL_KEYS = frozenset(
 REMOTE_KEYS = frozenset(
     {"check_arguments", "encoder", "id", "idempotency_key", "tags", "target", "timeout", "version"}
 )
+PROMISE_KEYS = frozenset({"check_arguments", "id", "idempotency_key", "tags", "timeout"})
+SLEEP_KEYS = frozenset({"id"})
 
 
 def seconds(value: Any, what: str) -> float:
@@ -95,24 +102,87 @@ def change(options: CallOptions, given: dict[str, Any], allowed: frozenset[str])
         changes["id"] = promise_id(changes["id"])
     if "tags" in changes:
         changes["tags"] = user_tags(changes["tags"])
-    if "target" in changes and (not isinstance(changes["target"], str) or not changes["target"]):
-        raise TypeError(f"target is a group name or an address, got {changes['target']!r}")
-    if "version" in changes:
-        _check_version(changes["version"])
-    if "retry_policy" in changes:
-        policy = changes["retry_policy"]
-        if not (hasattr(policy, "next") or callable(policy)) or isinstance(policy, type):
-            raise TypeError(f"retry_policy is a policy, such as Exponential(), got {policy!r}")
     if "non_retryable_exceptions" in changes:
         changes["non_retryable_exceptions"] = _classes(changes["non_retryable_exceptions"])
+    for key, check in _CHECKS.items():
+        if key in changes:
+            check(changes[key])
     return msgspec.structs.replace(options, **changes)
+
+
+def with_key(options: CallOptions, id: str) -> CallOptions:
+    """The options with the idempotency key of this id in place of what makes it.
+
+    Raises:
+        TypeError, ValueError: It is not a key.
+    """
+    key = key_for(options.idempotency_key, id)
+    text(key, "an idempotency key")
+    return msgspec.structs.replace(options, idempotency_key=key)
 
 
 def _check_version(version: Any) -> None:
     if isinstance(version, bool) or not isinstance(version, int):
         raise TypeError(f"version is an int, got {version!r}")
-    if version < 0:
-        raise ValueError(f"version is 0 (the newest) or more, got {version}")
+    if not 0 <= version <= _LARGEST_VERSION:
+        raise ValueError(f"version is 0 (the newest) to {_LARGEST_VERSION}, got {version}")
+
+
+def _check_target(target: Any) -> None:
+    text(target, "target")
+    if not is_address(normalise_target(target)):
+        raise ValueError(f"target is a group name or an address, got {target!r}")
+
+
+def _check_policy(policy: Any) -> None:
+    if not (hasattr(policy, "next") or callable(policy)) or isinstance(policy, type):
+        raise TypeError(f"retry_policy is a policy, such as Exponential(), got {policy!r}")
+
+
+def _check_key(key: Any) -> None:
+    if not callable(key):
+        text(key, "idempotency_key")
+
+
+def _check_encoder(encoder: Any) -> None:
+    if isinstance(encoder, type) or not all(
+        callable(getattr(encoder, verb, None)) for verb in ("encode", "decode")
+    ):
+        raise TypeError(f"encoder has the methods encode and decode, got {encoder!r}")
+
+
+def _check_bool(value: Any) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"durable and check_arguments are True or False, got {value!r}")
+
+
+_CHECKS: dict[str, Callable[[Any], None]] = {
+    "check_arguments": _check_bool,
+    "durable": _check_bool,
+    "encoder": _check_encoder,
+    "idempotency_key": _check_key,
+    "retry_policy": _check_policy,
+    "target": _check_target,
+    "version": _check_version,
+}
+
+
+def text(value: Any, what: str) -> str:
+    """A piece of text a user chose that is stored as it is.
+
+    Raises:
+        TypeError: It is not a string.
+        ValueError: It is empty, or holds NUL or a lone surrogate.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{what} is a string, got {value!r}")
+    if not value or "\0" in value:
+        raise ValueError(f"{what} is not empty and holds no NUL character, got {value!r}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{what} is valid Unicode, got {value!r}") from None
+    return value
 
 
 def promise_id(id: Any) -> str:
@@ -122,15 +192,7 @@ def promise_id(id: Any) -> str:
         TypeError: It is not a string.
         ValueError: It is empty, or holds NUL or a lone surrogate.
     """
-    if not isinstance(id, str):
-        raise TypeError(f"a promise id is a string, got {id!r}")
-    if not id or "\0" in id:
-        raise ValueError(f"a promise id is not empty and holds no NUL character, got {id!r}")
-    try:
-        id.encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"a promise id is valid Unicode, got {id!r}") from None
-    return id
+    return text(id, "a promise id")
 
 
 def user_tags(tags: Any) -> dict[str, str]:
@@ -138,16 +200,34 @@ def user_tags(tags: Any) -> dict[str, str]:
 
     Raises:
         TypeError: They are not a dict of strings.
-        ValueError: One begins with the reserved `resonate:`.
+        ValueError: One begins with a reserved prefix, or holds NUL or a lone surrogate.
     """
-    if not isinstance(tags, dict) or not all(
-        isinstance(key, str) and isinstance(value, str) for key, value in tags.items()
-    ):
-        raise TypeError(f"tags are a dict of strings, got {tags!r}")
-    reserved = sorted(key for key in tags if key.startswith(_RESERVED))
+    checked = string_map(tags, "tags")
+    reserved = sorted(key for key in checked if key.startswith(_RESERVED))
     if reserved:
-        raise ValueError(f"tags beginning with {_RESERVED!r} are reserved: {', '.join(reserved)}")
-    return dict(tags)
+        raise ValueError(
+            f"tags beginning with {' or '.join(map(repr, _RESERVED))} are reserved: "
+            f"{', '.join(reserved)}"
+        )
+    return checked
+
+
+def string_map(given: Any, what: str) -> dict[str, str]:
+    """Tags or headers: a dict of strings, copied.
+
+    Raises:
+        TypeError: They are not a dict of strings.
+        ValueError: A key is empty, or something holds NUL or a lone surrogate.
+    """
+    if not isinstance(given, dict) or not all(
+        isinstance(key, str) and isinstance(value, str) for key, value in given.items()
+    ):
+        raise TypeError(f"{what} are a dict of strings, got {given!r}")
+    for key, value in given.items():
+        text(key, f"a key of the {what}")
+        if value:
+            text(value, f"the value of {key!r} in the {what}")
+    return dict(given)
 
 
 def _classes(value: Any) -> tuple[type[BaseException], ...]:

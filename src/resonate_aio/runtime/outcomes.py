@@ -11,6 +11,8 @@ from ..protocol.records import Promise, PromiseState, Value
 from ..protocol.values import PLAIN_TYPES, Shape, decode, encode
 
 CUT = Value(headers={CUT_HEADER: "1"})
+ENCODER_HEADER = "resonate-aio:encoder"
+"""Header of a settled value: the name of the encoder that wrote it (K9)."""
 _NOT_ERRORS = "ended by"
 
 
@@ -36,6 +38,12 @@ def settlement(
         error = ApplicationError(type(error).__name__, f"{name!r} {_NOT_ERRORS} {error!r}")
     stored = failure_value(error)
     return PromiseState.REJECTED, stored, None
+
+
+def is_encoded(record: Promise) -> bool:
+    """Whether an encoder of the user's wrote the outcome."""
+    headers = record.value.headers
+    return headers is not None and ENCODER_HEADER in headers
 
 
 def outcome_of(record: Promise, shape: Shape) -> tuple[Any, bool]:

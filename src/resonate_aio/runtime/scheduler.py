@@ -31,12 +31,14 @@ from ..protocol.requests import PromiseGet
 from ..protocol.values import PLAIN_SHAPE, decode
 from ..retry_policies import Exponential, Never
 from ..stores.base import Refusal, Store
+from . import encoding
 from .asking import Asking
 from .awaitables import AsyncWait, DurableCall
 from .bodies import LiveBody, start, step_generator
 from .functions import COROUTINE, GENERATOR, PLAIN, Callee
 from .interrupts import Interrupts
-from .outcomes import outcome_of, settlement
+from .options import NO_OPTIONS
+from .outcomes import is_encoded, outcome_of, settlement
 from .quiet import QuietWatch
 from .settings import Settings
 from .slots import Slots
@@ -380,6 +382,9 @@ class Scheduler:
         if error is not None and call.cancelled_by is not None:
             self.asking.settle_cut(call)
             return
+        if call.options_ is not NO_OPTIONS and call.options_.encoder is not None:
+            self.executions.chore(encoding.settle(self, body.execution, call, value, error))
+            return
         callee = call.callee
         assert callee is not None
         state, stored, seen = settlement(value, error, callee.result, callee.name)
@@ -450,11 +455,8 @@ class Scheduler:
             return
         if record.value.data is not None and record.value.data is call.settled_text:
             call.settled_text = None  # what we computed is what was recorded
-        elif is_cut(record):
-            self._cut(body, call)
+        elif not self._read_outcome(call, record):
             return
-        else:
-            self._read_outcome(call, record)
         call.child = None
         if call.timer is not None:
             call.timer.cancel()
@@ -479,15 +481,22 @@ class Scheduler:
                 body.keep(owner, _cancelling(owner), wait)
         self.consider(body)
 
-    def _read_outcome(self, call: DurableCall[Any], record: Promise) -> None:
-        """Set what waits for the call are given, from its settled record."""
+    def _read_outcome(self, call: DurableCall[Any], record: Promise) -> bool:
+        """Set what waits for the call are given; False: nothing, or later."""
+        if is_cut(record):
+            self._cut(call.home, call)
+            return False
+        if call.decoded is None and is_encoded(record):
+            self.executions.chore(encoding.read(self, call, record))
+            return False
         original = call.value
         shape = call.callee.result if call.callee is not None else PLAIN_SHAPE
-        call.value, call.failed = outcome_of(record, shape)
+        call.value, call.failed = call.decoded or outcome_of(record, shape)
         if call.failed and isinstance(original, BaseException) and original.__traceback__:
             call.value.__traceback__ = _user_frames(original)
         elif call.kind in (CallKind.SLEEP, TIMEOUT) and not call.failed:
             call.value = None
+        return True
 
     def _cut(self, body: LiveBody, call: DurableCall[Any]) -> None:
         call.cut = True

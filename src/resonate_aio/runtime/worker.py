@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import Context as ContextVars
 from typing import Any
 
 from ..clock import Clock
+from ..encoders import Encoder
 from ..errors import ResonateError, ValueCodecError
 from ..execution.call import Call
 from ..execution.execution import ALIVE, Execution, Life
@@ -32,6 +33,7 @@ from ..protocol.values import decode, encode
 from ..stores.base import Store
 from .awaitables import DurableCall, RootCall
 from .bodies import LiveBody
+from .encoding import open_arguments
 from .functions import Callee
 from .options import NO_OPTIONS, CallOptions
 from .poison import Poison
@@ -71,6 +73,7 @@ class Worker:
         variables: The context variables executions start in (S25).
         target: Completes the target of an rpc.
         failed: Told (id, error) when an execution this process holds is stopped (S42).
+        encoders: The encoders known here, by name (K9).
     """
 
     def __init__(
@@ -86,10 +89,12 @@ class Worker:
         variables: ContextVars,
         target: Callable[[str | None], str],
         failed: Callable[[str, BaseException], None],
+        encoders: Mapping[str, Encoder] | None = None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.store = store
         self.target = target
+        self.encoders: Mapping[str, Encoder] = encoders if encoders is not None else {}
         self._clock = clock
         self._settings = settings
         self._group = group
@@ -184,9 +189,9 @@ class Worker:
         assert task is not None  # a 200 to task.create has both
         assert promise is not None
         if not self._accepting:
-            self._chore(self._give_back(task))
+            self.chore(self._give_back(task))
             return
-        if task.version > 1:
+        if task.version > 1 or options.encoder is not None:
             self._taking_soon(task.id, self._resume(task, promise, callee, options, ended))
             return
         if args is None:
@@ -241,10 +246,18 @@ class Worker:
         ended: Ended | None = None,
     ) -> None:
         records = await self.store.load(task.id)
+        root = self._root(callee, promise, options)
+        try:
+            await open_arguments(root, promise, self.encoders)
+        except ResonateError as error:
+            self._failed(task.id, error)
+            self._set_aside(task.id, error)
+            await self._give_back(task)
+            return
         if not self._accepting:
             await self._give_back(task)
             return
-        self._start(Held(task, self._root(callee, promise, options), callee), records, ended)
+        self._start(Held(task, root, callee), records, ended)
 
     def _callee_for(self, promise: Promise) -> Callee:
         """The registered function an invocation names.
@@ -365,7 +378,7 @@ class Worker:
         self._failed(execution.id, error)
         if held is not None:
             self._set_aside(execution.id, error, log=False)
-            self._chore(self._release(held))
+            self.chore(self._release(held))
 
     def held(self, body: LiveBody) -> None:
         """A body is held by a recorded ask it has not made again (S9a): look again later."""
@@ -458,7 +471,8 @@ class Worker:
         """A function was registered: what was put aside may be runnable now (S53)."""
         self._poison.retry_all()
 
-    def _chore(self, work: Any) -> None:
+    def chore(self, work: Any) -> None:
+        """Do something in a task of the worker; `stop` ends it."""
         task = self.loop.create_task(
             work, name="resonate_aio chore", context=self._variables.copy()
         )
