@@ -146,11 +146,13 @@ class Writer:
                 is_complete = self._persist(connection, job)
             except Exception as fault:  # noqa: BLE001  the job's owner decides
                 self._report(job, fault)
+                del job
                 continue
             if is_complete:
                 self._report(job, None)
             else:
                 self._jobs.put(job)
+            del job  # waiting for the next one must not keep all that the last one held
 
     def _persist(self, connection: sqlite3.Connection, job: Job) -> bool:
         """Run one step of the job for as long as it takes."""
