@@ -25,6 +25,7 @@ resonate = Resonate.local(path="approval.db")
 @resonate.register
 async def expense(ctx: Context, item: str, euros: int) -> str:
     approval = await ctx.promise(id=f"{ctx.id}/approval", timeout=30 * 24 * 3600)
+    await approval.created()  # stored: an answer is taken from here on, whatever happens to us
     await ctx.run(ask_the_boss, item, euros, approval.id)
     verdict: dict[str, Any] = await approval  # a second or a month: no thread, no polling
     if verdict["ok"]:

@@ -112,9 +112,7 @@ def each_ran_once(folder: str, start: int) -> bool:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description="Count down on a SQLite file, get killed half-way with -9, and go on."
-    )
+    parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("--start", type=int, default=10, help="where to count from (default: 10)")
     parser.add_argument(
         "--child", action="store_true", help="count in this folder; used by the example itself"
@@ -138,4 +136,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -32,7 +32,7 @@ async def ship(ctx: Context, item: str) -> str:
 
 @resonate.register  # what is detached is found by its name, so it must be registered
 async def send_survey(ctx: Context, item: str) -> str:
-    await ctx.sleep(2)
+    await ctx.sleep(1)
     return await ctx.run(send_mail, f"how do you like your {item}?")
 
 

@@ -36,7 +36,7 @@ resonate = Resonate.local(path="service.db")
 @resonate.register
 async def checkout(ctx: Context, number: int, item: str) -> dict[str, str]:
     receipt = await ctx.run(charge, number)
-    await ctx.sleep(2)  # the warehouse packs
+    await ctx.sleep(1.5)  # the warehouse packs
     parcel = await ctx.run(ship, number, item)
     return {"receipt": receipt, "parcel": parcel}
 
