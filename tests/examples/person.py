@@ -32,7 +32,9 @@ class Ended(NamedTuple):
     err: str
 
 
-def start(folder: Path, example: str, *arguments: str) -> subprocess.Popen[str]:
+def start(
+    folder: Path, example: str, *arguments: str, stderr: int = subprocess.PIPE
+) -> subprocess.Popen[str]:
     """Start an example in this folder, its output on pipes."""
     return subprocess.Popen(
         [sys.executable, str(ROOT / "examples" / example), *arguments],
@@ -40,7 +42,7 @@ def start(folder: Path, example: str, *arguments: str) -> subprocess.Popen[str]:
         env=ENVIRONMENT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         text=True,
     )
 
