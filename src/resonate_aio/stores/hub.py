@@ -25,6 +25,8 @@ _log = logging.getLogger("resonate_aio.stores")
 _DELIVERIES_PER_PASS: Final = 64
 
 Deliver = Callable[[Message], None]
+Takes = Callable[[str], bool]
+Forward = Callable[[str, Message], None]
 Settled = Callable[[Promise], None]
 
 
@@ -69,6 +71,7 @@ class Hub:
     """
 
     __slots__ = (
+        "_forwarders",
         "_groups",
         "_is_current",
         "_is_scheduled",
@@ -80,6 +83,7 @@ class Hub:
 
     def __init__(self, is_current: Callable[[Execute], bool]) -> None:
         self._is_current = is_current
+        self._forwarders: list[tuple[Takes, Forward]] = []
         self._groups: dict[str, list[Member]] = {}
         self._turns: dict[str, int] = {}
         self._watchers: dict[str, tuple[Settled, ...]] = {}
@@ -95,6 +99,7 @@ class Hub:
 
     def clear(self) -> None:
         """Nobody who joined or watches is there any more."""
+        self._forwarders.clear()
         self._groups.clear()
         self._turns.clear()
         self._watchers.clear()
@@ -114,6 +119,21 @@ class Hub:
         if not members:
             self._groups.pop(member.group, None)
             self._turns.pop(member.group, None)
+
+    def forward(self, takes: Takes, send: Forward) -> Callable[[], None]:
+        """Give what no member takes to `send`, if its address satisfies `takes`.
+
+        Returns:
+            A function that ends this; calling it twice does no harm.
+        """
+        forwarder = (takes, send)
+        self._forwarders.append(forwarder)
+
+        def end() -> None:
+            if forwarder in self._forwarders:
+                self._forwarders.remove(forwarder)
+
+        return end
 
     def watch(self, id: str, settled: Settled) -> None:
         """Call the function with the promise's settled record, soon after it is recorded."""
@@ -156,8 +176,20 @@ class Hub:
         except Exception:  # noqa: BLE001  one subscriber's fault must not stop the others
             _log.exception("subscriber %s/%s failed on a message", member.group, member.pid)
 
+    def _pass_on(self, address: str, message: Message) -> None:
+        for takes, send in self._forwarders:
+            if not takes(address):
+                continue
+            try:
+                send(address, message)
+            except Exception:  # noqa: BLE001  one forwarder's fault must not stop the others
+                _log.exception("a message to %r could not be passed on", address)
+            return
+        _log.debug("nobody here takes messages to %r: dropped", address)
+
     def _tell_watchers(self, message: Message) -> None:
-        assert isinstance(message, Unblock)  # the machine sends nothing else to this address
+        if not isinstance(message, Unblock):
+            return  # a promise whose target tag is this address has no worker
         promise = message.promise
         watchers = [*self._watchers.pop(promise.id, ())]
         if "resonate:target" in promise.tags:
@@ -188,7 +220,8 @@ class Hub:
         return members[turn]
 
     def _named(self, group: str, pid: str) -> Member | None:
-        for member in self._groups.get(group, ()):
+        # The latest: of two connections of one worker the older one may be dead.
+        for member in reversed(self._groups.get(group, [])):
             if member.pid == pid:
                 return member
         return None
@@ -207,9 +240,9 @@ class Hub:
                 continue
             member = self._route(address)
             if member is None:
-                _log.debug("nobody here takes messages to %s: dropped", address)
-                continue
-            self._hand_over(member, message)
+                self._pass_on(address, message)
+            else:
+                self._hand_over(member, message)
         if self._queue and self._loop is loop:
             loop.call_soon(self._drain, loop)
         else:

@@ -98,6 +98,26 @@ class InProcessStore:
 
         return leave
 
+    def forward(
+        self, takes: Callable[[str], bool], send: Callable[[str, Message], None]
+    ) -> Callable[[], None]:
+        """Receive, with their addresses, the messages that no subscriber takes.
+
+        `send` is called from the event loop, after what a message shows is recorded. Pending
+        tasks whose target satisfies `takes` are delivered at once.
+
+        Returns:
+            A function that ends this; calling it twice does no harm.
+
+        Raises:
+            ResonateStoreError: The store is not open.
+        """
+        self._check_open()
+        end = self._hub.forward(takes, send)
+        self._machine.redispatch(takes, self._clock.now_ms())
+        self._effects()
+        return end
+
     def watch(self, promise_id: str, settled: Callable[[Promise], None]) -> None:
         """Call settled(promise) once the promise is settled, from the event loop.
 

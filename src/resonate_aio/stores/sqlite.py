@@ -233,6 +233,12 @@ class SqliteStore:
         """Receive messages for poll addresses of this group and pid (S53)."""
         return self._opened().subscribe(group, pid, deliver, taken)
 
+    def forward(
+        self, takes: Callable[[str], bool], send: Callable[[str, Message], None]
+    ) -> Callable[[], None]:
+        """Receive, with their addresses, the messages that no subscriber takes."""
+        return self._opened().forward(takes, send)
+
     def watch(self, promise_id: str, settled: Callable[[Promise], None]) -> None:
         """Call settled(promise) once the promise is settled, from the event loop.
 

@@ -1,0 +1,1 @@
+"""The command line: `resonate-aio serve | dev | invoke | tree | promises | tasks | schedules`."""
