@@ -1,0 +1,131 @@
+"""Tests of durable functions on virtual time: `simulate` and `@simulated`."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from pathlib import Path
+
+import pytest
+
+from resonate_aio import Context, Resonate
+from resonate_aio.testing import FaultError, SimDeadlock, simulate, simulated
+
+WEEK_S = 7 * 24 * 3600
+
+
+async def remind(ctx: Context, name: str) -> str:
+    await ctx.sleep(WEEK_S)
+    return f"reminded {name}"
+
+
+def shout(ctx: Context, word: str) -> str:
+    time.sleep(0.001)  # a plain function runs on a real thread: time waits for it
+    return word.upper()
+
+
+@simulated
+async def test_sleeps_take_no_time_and_end_on_time(resonate: Resonate) -> None:
+    resonate.register(remind)
+    handle = resonate.begin_run("r", remind, "Ada")
+    await asyncio.sleep(WEEK_S - 1)
+    assert not handle.done()
+    await asyncio.sleep(2)
+    assert await handle == "reminded Ada"
+
+
+@simulated
+async def test_threads_work_while_time_waits(resonate: Resonate) -> None:
+    resonate.register(shout)
+    before = asyncio.get_running_loop().time()
+    assert await resonate.run("s", shout, "word") == "WORD"
+    assert asyncio.get_running_loop().time() == before
+
+
+class TestInAClass:
+    @simulated
+    async def test_it_may_be_a_method(self, resonate: Resonate) -> None:
+        assert isinstance(self, TestInAClass)
+        resonate.register(remind)
+        await resonate.run("r", remind, "Ada")
+
+
+@pytest.mark.parametrize("name", ["Ada", "Grace"])
+@simulated
+async def test_fixtures_and_parameters_arrive(
+    tmp_path: Path, resonate: Resonate, name: str
+) -> None:
+    resonate.register(remind)
+    assert tmp_path.name.startswith("test_fixtures")
+    assert await resonate.run("r", remind, name) == f"reminded {name}"
+
+
+def test_simulate_returns_what_was_returned_in_little_real_time() -> None:
+    async def main(resonate: Resonate) -> tuple[str, float]:
+        resonate.register(remind)
+        return await resonate.run("r", remind, "Ada"), asyncio.get_running_loop().time()
+
+    began = time.monotonic()
+    result, passed_s = simulate(main)
+    assert (result, passed_s >= WEEK_S) == ("reminded Ada", True)
+    assert time.monotonic() - began < 10
+
+
+def test_each_client_is_new() -> None:
+    async def main(resonate: Resonate) -> str:
+        resonate.register(remind)
+        return await resonate.run("r", remind, "Ada")
+
+    assert simulate(main) == simulate(main)  # the second registers the same name again
+
+
+def test_waiting_for_what_never_comes_fails_at_once() -> None:
+    async def main(resonate: Resonate) -> None:
+        await asyncio.Event().wait()
+
+    with pytest.raises(SimDeadlock, match=r"Event\.wait"):
+        simulate(main)
+
+
+def test_what_the_test_raises_is_raised() -> None:
+    @simulated
+    async def fails(resonate: Resonate) -> None:
+        raise ZeroDivisionError("of the test")
+
+    with pytest.raises(ZeroDivisionError, match="of the test"):
+        fails()
+
+
+def test_a_limit_of_virtual_time() -> None:
+    async def main(resonate: Resonate) -> None:
+        await asyncio.sleep(WEEK_S)
+
+    with pytest.raises(FaultError, match="did not end within 60 virtual seconds"):
+        simulate(main, limit_s=60)
+
+
+def test_a_task_left_behind_is_a_fault() -> None:
+    async def main(resonate: Resonate) -> None:
+        left = asyncio.create_task(asyncio.sleep(WEEK_S), name="forgotten")
+        assert not left.done()
+
+    with pytest.raises(FaultError, match="forgotten"):
+        simulate(main)
+
+
+def test_simulated_refuses_what_it_cannot_run() -> None:
+    def plain(resonate: Resonate) -> None: ...
+
+    async def without(other: Resonate) -> None: ...
+
+    for test in (plain, without):
+        with pytest.raises(TypeError, match="parameter `resonate`"):
+            simulated(test)  # type: ignore[arg-type]
+
+
+def test_pytest_sees_the_other_parameters_only() -> None:
+    assert list(inspect.signature(test_fixtures_and_parameters_arrive).parameters) == [
+        "tmp_path",
+        "name",
+    ]
