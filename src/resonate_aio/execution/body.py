@@ -87,6 +87,8 @@ class Body(Branch):
         live_tasks: How many asyncio tasks it has; `at` says which of them are at which wait.
         activity: Grows with every call and wait; what quiescence is judged by (S6).
         recorded: How many asks of earlier lives are still owed.
+        joint: What stands between its id and its calls' suffixes (S61).
+        unordered: Its creates may overtake each other on their way (S8).
     """
 
     # Defaults live on the class: most bodies are leaves and never set any of these.
@@ -97,6 +99,9 @@ class Body(Branch):
     unawaited_failures: dict[str, Call] | None = None
     is_plain: bool = True
     is_owed: bool = False
+    joint: str = "."
+    unordered: bool = False
+    _under_way: dict[Call, int] | None = None
     _sequential: bool = True
     _creates: int = 0
     _gain_start: int = 0
@@ -149,7 +154,7 @@ class Body(Branch):
         branch.count += 1
         call.body = self
         call.suffix = f"{branch.prefix}{branch.count}"
-        call.id = call.promise_id = f"{self.id}.{call.suffix}"
+        call.id = call.promise_id = f"{self.id}{self.joint}{call.suffix}"
         call.position = self.position
         call.state = CALLED
         self.activity += 1
@@ -186,25 +191,42 @@ class Body(Branch):
     def headers_for(self, call: Call) -> dict[str, str] | None:
         """The log part of a new create's headers (S4), and the log is then carried.
 
-        None while the body is a plain sequence: call, wait for it, next call.
+        None while the body is a plain sequence: call, wait for it, next call. Where creates
+        may overtake each other, the log counts as carried when one that has it is
+        `acknowledged`; until then each repeats it, and names those before it (S8).
         """
+        named = None
+        if self.unordered:
+            if self._under_way is None:
+                self._under_way = {}
+            named = [(other.suffix, other.position) for other in self._under_way]
+            self._under_way[call] = self.position
         if self._sequential:
             before = self.count - 1
-            if call.position == before == self._creates and self.siblings is None:
+            if call.position == before == self._creates and self.siblings is None and not named:
                 self._creates += 1
                 return None
             self._leave_sequence()
-        header = log_header(call.position, self._gain_start, self._gain)
-        self._gain = []
-        self._gain_start = self.position
+        header = log_header(call.position, self._gain_start, self._gain, named)
+        if not self.unordered:
+            self._gain = []
+            self._gain_start = self.position
         return {LOG_HEADER: header}
+
+    def acknowledged(self, call: Call) -> None:
+        """A create of an unordered body is durable: what it carried need not be repeated."""
+        carried = self._under_way.pop(call, None) if self._under_way else None
+        if carried is not None and not self._sequential and carried > self._gain_start:
+            del self._gain[: carried - self._gain_start]
+            self._gain_start = carried
 
     def _leave_sequence(self) -> None:
         """From now on creates carry the log; what the last one left out is carried first."""
         self._sequential = False
         self._gain_start = self.position
         self._gain = []
-        if self.position and self.position == self._creates:
+        # Its create may be lost on the way, where creates overtake each other: said once more.
+        if self.position and (self.unordered or self.position == self._creates):
             self._gain_start -= 1
             self._gain.append((str(self.position),))
 
@@ -400,7 +422,8 @@ class Body(Branch):
         """Name a recorded ask that was not made again, for a message; "" if there is none."""
         if not self._positions:
             return ""
-        return repr(f"{self.id}.{min(self._positions, key=lambda s: self._positions[s])}")  # type: ignore[index]
+        first = min(self._positions, key=lambda suffix: self._positions[suffix])  # type: ignore[index]
+        return repr(f"{self.id}{self.joint}{first}")
 
     @property
     def is_held(self) -> bool:

@@ -55,6 +55,7 @@ class Execution:
         id: The root promise's id.
         remembers: Whether bodies that begin may find records of an earlier life.
         version: The task's version: the fence of every write.
+        joint: What stands between its id and its calls' suffixes (S61).
         explicit_ids: Those of its local calls that have one: each is driven once.
         life: Whether its frames may still record.
         bodies: Every live body, held strongly (S30); ordered by start.
@@ -67,6 +68,7 @@ class Execution:
         "error",
         "explicit_ids",
         "id",
+        "joint",
         "life",
         "remembers",
         "root",
@@ -78,6 +80,7 @@ class Execution:
         self.version = version
         self.root = root
         self.life = ALIVE
+        self.joint = "."
         self.bodies: dict[Body, Body] = {}
         self.error: BaseException | None = None
         self._records: dict[str, Promise] = _NO_RECORDS
@@ -96,10 +99,10 @@ class Execution:
                 explicit.append(named)
         self.remembers = True
         self._by_body = {}
-        roots = [self.id, *explicit]
+        roots = [(self.id, self.joint), *((id, ".") for id in explicit)]
         for promise in self._records.values():
-            for root in roots:
-                body = body_of(promise.id, root)
+            for root, joint in roots:
+                body = body_of(promise.id, root, joint)
                 if body is not None:
                     self._by_body.setdefault(body, []).append(promise)
                     break
@@ -120,7 +123,7 @@ class Execution:
 
     def next_is_recorded(self, body: Body) -> bool:
         """Whether the body's next call in its main task is recorded (S40: no retry delay)."""
-        return f"{body.id}.{body.count + 1}" in self._records
+        return f"{body.id}{body.joint}{body.count + 1}" in self._records
 
     def recall(self, call: Call, where: Callable[[], str], now_ms: int) -> Decision:
         """Decide what an asked call needs, from what is recorded under its id.

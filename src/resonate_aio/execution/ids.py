@@ -20,9 +20,13 @@ def segment(ids_so_far: int, qualname: str, number: int) -> str:
     return f"{ids_so_far}-{name}-{number}"
 
 
-def body_of(id: str, root: str) -> str | None:
-    """The id of the body that asked for this derived id, or None if root is not above it."""
-    if not id.startswith(root) or id[len(root) : len(root) + 1] != ".":
+def body_of(id: str, root: str, joint: str = ".") -> str | None:
+    """The id of the body that asked for this derived id, or None if root is not above it.
+
+    Args:
+        joint: What stands between the root's id and the rest (S61).
+    """
+    if not id.startswith(root) or id[len(root) : len(root) + 1] != joint:
         return None
     parts = id[len(root) + 1 :].split(".")
     if not parts[-1].isdecimal():
@@ -30,7 +34,7 @@ def body_of(id: str, root: str) -> str | None:
     parts.pop()
     while parts and not parts[-1].isdecimal():
         parts.pop()
-    return ".".join((root, *parts))
+    return f"{root}{joint}{'.'.join(parts)}" if parts else root
 
 
 def order_of(suffix: str) -> tuple[tuple[int, str], ...]:

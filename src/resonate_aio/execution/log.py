@@ -29,9 +29,16 @@ Batch = tuple[str, ...]
 INTERRUPTION = "!"
 
 
-def log_header(position: int, start: int, gain: list[Batch]) -> str:
-    """The header text: position of the ask, and the batches from number `start` on."""
-    return orjson.dumps((position, start, gain)).decode()
+def log_header(
+    position: int, start: int, gain: list[Batch], named: list[tuple[str, int]] | None = None
+) -> str:
+    """The header text: position of the ask, and the batches from number `start` on.
+
+    Args:
+        named: Suffix and position of earlier asks whose creates may still be lost (S8).
+    """
+    parts = (position, start, gain, named) if named else (position, start, gain)
+    return orjson.dumps(parts).decode()
 
 
 class Recorded:
@@ -70,8 +77,10 @@ class Recorded:
 
     def _read(self, id: str, suffix: str, header: str, known: dict[int, Batch]) -> None:
         try:
-            position, start, gain = orjson.loads(header)
+            position, start, gain, *named = orjson.loads(header)
             self.positions[suffix] = int(position)
+            for other, asked_at in named[0] if named else ():
+                self.positions.setdefault(str(other), int(asked_at))
             for offset, batch in enumerate(gain):
                 known[int(start) + offset] = tuple(map(str, batch))
         except (ValueError, TypeError) as error:
