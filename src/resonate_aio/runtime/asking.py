@@ -230,6 +230,7 @@ class Asking:
         if isinstance(standing, Refusal):
             self._scheduler.executions.lost(execution, call)
             return
+        call.home.acknowledged(call)
         try:
             self._act(call, self._standing(call, execution, standing))
         except NonDeterminismError as error:
@@ -254,11 +255,33 @@ class Asking:
             None,
             call.home.owner,
         )
-        standing = self._store.fence_create(execution.id, execution.version, record, None, call)
+        acked = None if self._in_process else self._log_created
+        standing = self._store.fence_create(execution.id, execution.version, record, acked, call)
         if standing is LOST:
             self._scheduler.soon(self._scheduler.executions.lost, execution, call)
             return None
-        return self._settle_log(call, execution)
+        return self._settle_log(call, execution) if acked is None else None
+
+    def _log_created(self, call: DurableCall[Any], standing: Promise | Refusal) -> None:
+        """The log record stands on its server: only now the call goes on (S4, S20)."""
+        execution = call.home.execution
+        if execution.life is not ALIVE:
+            return
+        if isinstance(standing, Refusal):
+            self._scheduler.executions.lost(execution, call)
+            return
+        call.home.acknowledged(call)
+        try:
+            decision: Decision | None = execution.adopt(
+                call, standing, call.where, self._now_ms()
+            )
+            if decision is Decision.LOGGED:
+                decision = self._settle_log(call, execution)
+        except NonDeterminismError as error:
+            self._scheduler.executions.stopped(execution, error)
+            return
+        if decision is not None:
+            self._act(call, decision)
 
     def _settle_log(self, call: DurableCall[Any], execution: Execution) -> Decision | None:
         """A log record is settled, then its call goes on under its own promise, if it has one."""

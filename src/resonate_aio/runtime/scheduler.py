@@ -168,6 +168,8 @@ class Scheduler:
         """Begin a body, its log remembered, as soon as it has a slot."""
         execution = body.execution
         execution.bodies[body] = body
+        if not self.store.in_process:
+            body.unordered = True
         if execution.remembers:
             try:
                 execution.begin(body)
