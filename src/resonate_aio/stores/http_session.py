@@ -40,6 +40,7 @@ Token = str | Callable[[], str | Awaitable[str]]
 
 _ANSWER_LIMIT_BYTES: Final = 256 * 1024 * 1024
 _TOO_MANY: Final = 429
+_NOT_SERVED: Final = 501
 REFUSED: Final = frozenset({401, 403})
 _SHOWN: Final = 200
 _KEEP_ALIVE: Final = (("TCP_KEEPIDLE", 20), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 4))
@@ -222,7 +223,7 @@ class HttpSession:
         Args:
             path: Below the session's URL; encoded as it must be on the wire.
             read: Makes the result of an answer; raises TroubleError for one that is none.
-                Never called for 429, 5xx and `refusals`.
+                Never called for 429, `refusals` and 5xx, but for 501 it is.
             body: The body, or a function of the token in use: called anew for each try.
             tries: How often at most; None: until it succeeds or is cancelled.
             refusals: The statuses by which this server refuses credentials and nothing else.
@@ -317,7 +318,7 @@ class HttpSession:
             raise TroubleError(
                 "429 too many requests", after_s=retry_after_s(answer), untouched=True
             )
-        if status >= 500:
+        if status >= 500 and status != _NOT_SERVED:
             raise TroubleError(
                 f"status {status}{_reason_in(answer)}", after_s=retry_after_s(answer)
             )

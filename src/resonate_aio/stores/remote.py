@@ -1,0 +1,418 @@
+"""A server of the current protocol as a store: one `POST /`, one stream of messages.
+
+What a worker asks of a store is spread over the parts beside this file: requests and lost
+answers (`remote_calls`), fenced writes (`remote_fences`), watched promises
+(`remote_watches`), records for a replay (`remote_load`). This file joins them and knows who
+this client is: the name its leases bear (S60), the address it listens at, and the dialect
+of the ids it begins (S61). Nothing is durable before the server has answered, so every
+fenced call answers later, through `acked`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Callable
+from contextvars import Context as ContextVars
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from ..errors import ResonateStoreError
+from ..protocol.dialects import (
+    IDS_TAG,
+    SEPARATORS,
+    TARGET,
+    Dialect,
+    dialect_of,
+    origin_of,
+    root_tags,
+)
+from ..protocol.records import Promise, PromiseState, Task, TaskState, Value
+from ..protocol.requests import (
+    Message,
+    PromiseCreate,
+    PromiseGet,
+    PromiseRegisterCallback,
+    PromiseSettle,
+    Reply,
+    Request,
+    TaskAcquire,
+    TaskCreate,
+    TaskHeartbeat,
+    TaskRef,
+    TaskRelease,
+    TaskSuspend,
+    Unblock,
+)
+from .base import Acked, Refusal
+from .http_session import HttpSession
+from .lineage import unstorable
+from .remote_calls import RemoteCalls
+from .remote_fences import RemoteFences
+from .remote_load import RemoteLoad
+from .remote_watches import RemoteWatches
+
+if TYPE_CHECKING:
+    from ..transports.base import MessageSource
+
+logger = logging.getLogger("resonate_aio.stores.remote")
+
+TTL_S: Final = 10.0
+"""How long a lease lasts without a heartbeat (C11)."""
+
+_DONE: Final = 200
+_BAD: Final = 400
+_STOP_S: Final = 5.0
+
+
+class RemoteStore:
+    """Promises on a server of the current protocol.
+
+    Constructing opens nothing and needs no loop.
+
+    Args:
+        http: The session with the server; the store opens and closes it.
+        messages: Makes the source of this client's messages.
+        ttl_s: How long a lease lasts without a heartbeat, in seconds.
+        dialect: Of the ids below the roots that this client begins (S61).
+
+    Raises:
+        ValueError: The ttl is shorter than a tenth of a second.
+    """
+
+    in_process = False
+    durable_at_once = False
+
+    def __init__(
+        self,
+        http: HttpSession,
+        messages: Callable[[], MessageSource],
+        *,
+        ttl_s: float = TTL_S,
+        dialect: Dialect = Dialect.DOT,
+    ) -> None:
+        if not ttl_s >= 0.1:
+            raise ValueError(f"ttl must be at least 0.1 s, got {ttl_s!r}")
+        self.http = http
+        self.ttl_ms = int(ttl_s * 1000)
+        self._dialect = dialect
+        self._make_source = messages
+        self._calls = RemoteCalls(http)
+        self._fences = RemoteFences(self._ask, self.sweeps_all, http.rng)
+        self._watches = RemoteWatches(self._ask, http.rng, url=http.url)
+        self._calls.is_held = self._fences.is_held
+        self._incarnation = ""
+        self._preloads: dict[str, tuple[Promise, ...]] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._mixes_origins: asyncio.Task[bool] | None = None
+        self._users = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def __repr__(self) -> str:
+        return f"<RemoteStore {self.http.url}>"
+
+    # -- life
+
+    async def open(self) -> None:
+        """Make the store ready on the running loop; counts its users. Asks nothing yet.
+
+        Raises:
+            ResonateStoreError: It is open on another loop that still runs.
+        """
+        loop = asyncio.get_running_loop()
+        if self._loop is not None and self._loop is not loop:
+            if not self._loop.is_closed():
+                raise ResonateStoreError("the store is open on another event loop: close it there")
+            self._users = 0
+        self._users += 1
+        if self._users > 1:
+            return
+        self._loop = loop
+        self._incarnation = uuid.uuid4().hex[:12]
+        self._mixes_origins = None
+        await self.http.open()
+        self._watches.open()
+
+    async def close(self) -> None:
+        """Let go of everything once the last user closes; what is on the way is given up."""
+        if self._users == 0:
+            return
+        self._users -= 1
+        if self._users:
+            return
+        self._loop = None
+        await self._fences.stop()
+        await self._watches.stop()
+        tasks = [*self._tasks, *([self._mixes_origins] if self._mixes_origins else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._preloads.clear()
+        await self.http.close()
+
+    # -- any request
+
+    async def call(self, request: Request) -> Reply:
+        """Carry out one request; what the reply shows is durable on return.
+
+        Cancelling the caller never cancels the request.
+
+        Raises:
+            ResonateStoreError: The credentials are refused, or the store was closed.
+        """
+        return await asyncio.shield(self.post(request))
+
+    def post(self, request: Request) -> asyncio.Future[Reply]:
+        """Start one request, as `call`; the future of its reply comes back at once."""
+        loop = self._open_loop()
+        fault = unstorable(request)
+        if fault is not None:
+            refused: asyncio.Future[Reply] = loop.create_future()
+            refused.set_result(Reply(_BAD, error=fault))
+            return refused
+        # A context of its own: the caller may be a durable function's step.
+        task = loop.create_task(self._call(request), context=ContextVars())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _call(self, request: Request) -> Reply:
+        match request:
+            case TaskCreate() | TaskAcquire():
+                return await self._claimed(await self._ask(self._as_holder(request)))
+            case TaskHeartbeat(pid=pid, tasks=tasks):
+                return await self._beat(self._holder(pid), tasks)
+            case TaskRelease(id=id, version=version):
+                reply = await self._ask(request)
+                self._gone(id, version)
+                return reply
+            case TaskSuspend(id=id, version=version):
+                reply = await self._ask(request)
+                if reply.status == _DONE:
+                    self._gone(id, version)
+                return reply
+            case PromiseCreate() if TARGET in request.tags:
+                return await self._ask(self._with_lineage(request))
+            case _:
+                return await self._ask(request)
+
+    async def _ask(self, request: Request) -> Reply:
+        return await self._calls.ask(request)
+
+    # -- who holds
+
+    def _holder(self, pid: str) -> str:
+        """The name a lease bears: never used twice, so a task under it is surely this one's."""
+        return f"{pid}~{self._incarnation}"
+
+    def _as_holder(self, request: TaskCreate | TaskAcquire) -> TaskCreate | TaskAcquire:
+        ttl_ms = min(request.ttl_ms, self.ttl_ms)
+        pid = self._holder(request.pid)
+        if isinstance(request, TaskCreate):
+            return TaskCreate(pid, ttl_ms, self._with_lineage(request.action))
+        return TaskAcquire(request.id, request.version, pid, ttl_ms)
+
+    def _with_lineage(self, create: PromiseCreate) -> PromiseCreate:
+        """A top-level promise: what its own execution, and servers, go by (S61, S62)."""
+        if IDS_TAG in create.tags:
+            return create
+        tags = {**root_tags(create.id, self._dialect), **create.tags}
+        return msgspec.structs.replace(create, tags=tags)
+
+    async def _claimed(self, reply: Reply) -> Reply:
+        """Remember what is held from now on; its promise is made to tell the dialect of its ids."""
+        task, promise = reply.task, reply.promise
+        if reply.status != _DONE or task is None or promise is None:
+            return reply
+        if task.state is not TaskState.ACQUIRED:
+            return reply
+        dialect = dialect_of(promise) or await self._dialect_found(task, promise, reply.preload)
+        if promise.tags.get(IDS_TAG) != dialect:
+            promise = msgspec.structs.replace(promise, tags={**promise.tags, IDS_TAG: dialect})
+        self._fences.hold(promise, task.version, dialect)
+        if task.version > 1:
+            self._preloads[task.id] = reply.preload
+        return msgspec.structs.replace(reply, promise=promise)
+
+    async def _dialect_found(
+        self, task: Task, promise: Promise, preload: tuple[Promise, ...]
+    ) -> Dialect:
+        """Where a root does not tell its dialect, its children do, if it has any (S61)."""
+        firsts = {f"{promise.id}{SEPARATORS[dialect]}1": dialect for dialect in Dialect}
+        if task.version > 1:
+            for known in preload:
+                if known.id in firsts:
+                    return firsts[known.id]
+            for first, dialect in firsts.items():
+                if (await self._ask(PromiseGet(first))).promise is not None:
+                    return dialect
+        return self._dialect
+
+    def _gone(self, id: str, version: int) -> None:
+        self._fences.let_go(id, version)
+        self._preloads.pop(id, None)
+
+    # -- leases
+
+    async def mixes_origins(self) -> bool:
+        """Whether one request may name tasks of several origins (current-protocol §1).
+
+        The servers that do not allow it are those that sweep only promises with a target.
+        They refuse a callback between two origins before they look for its promises.
+        """
+        if self._mixes_origins is None:
+            self._mixes_origins = self._open_loop().create_task(
+                self._probe_origins(), context=ContextVars()
+            )
+        return await asyncio.shield(self._mixes_origins)
+
+    sweeps_all = mixes_origins
+    """The same question: see `mixes_origins`."""
+
+    async def _probe_origins(self) -> bool:
+        name = f"resonate-aio-{self._incarnation}"
+        while True:
+            try:
+                reply = await self._ask(PromiseRegisterCallback(f"{name}-a", f"{name}-b"))
+            except ResonateStoreError as error:
+                logger.error("%s", error)
+                await asyncio.sleep(_STOP_S)
+                continue
+            return reply.status == 404
+
+    async def _beat(self, holder: str, tasks: tuple[TaskRef, ...]) -> Reply:
+        """Extend leases: one request for each origin, unless the server takes them mixed."""
+        groups: dict[str, list[TaskRef]] = {}
+        if len(tasks) > 1 and not await self.mixes_origins():
+            for task in tasks:
+                groups.setdefault(origin_of(task.id, self._dialect), []).append(task)
+        elif tasks:
+            groups[""] = list(tasks)
+        requests = [TaskHeartbeat(holder, tuple(group)) for group in groups.values()]
+        replies = await asyncio.gather(*map(self._beat_once, requests))
+        return next((reply for reply in replies if reply.status != _DONE), Reply(_DONE))
+
+    async def _beat_once(self, request: TaskHeartbeat) -> Reply:
+        """A beat that is lost is not sent again: the next one is due before the lease ends."""
+        try:
+            reply = await self._calls.ask(request, tries=2)
+        except ResonateStoreError as error:
+            logger.warning("a heartbeat was lost: %s", error)
+            return Reply(int(error.code) or 503, error=str(error))
+        if reply.status == _BAD and len(request.tasks) > 1:
+            # The origins differ by the server's reading of the ids: one by one, then.
+            single = [TaskHeartbeat(request.pid, (task,)) for task in request.tasks]
+            replies = await asyncio.gather(*map(self._beat_once, single))
+            return next((one for one in replies if one.status != _DONE), Reply(_DONE))
+        return reply
+
+    # -- the fenced door
+
+    def fence_create(
+        self, task_id: str, version: int, promise: Promise, acked: Acked | None, context: Any
+    ) -> Promise | Refusal | None:
+        """Create a promise on condition that the task is held; the answer comes later."""
+        return self._fences.create(task_id, version, promise, acked, context)
+
+    def fence_settle(
+        self,
+        task_id: str,
+        version: int,
+        promise_id: str,
+        state: PromiseState,
+        value: Value,
+        acked: Acked,
+        context: Any,
+    ) -> Promise | Refusal | None:
+        """Settle a promise on condition that the task is held; the answer comes later."""
+        settle = PromiseSettle(promise_id, state, value)
+        return self._fences.settle(task_id, version, settle, acked, context)
+
+    def fulfill(
+        self,
+        task_id: str,
+        version: int,
+        state: PromiseState,
+        value: Value,
+        acked: Acked,
+        context: Any,
+    ) -> Promise | Refusal | None:
+        """Settle the task's own promise and end the task; the answer comes later."""
+        return self._fences.fulfill(task_id, version, state, value, acked, context)
+
+    def flush(self) -> None:
+        """Nothing to do: every write is on its way."""
+
+    async def load(self, root: str) -> list[Promise]:
+        """Every stored promise that replay of this execution may ask for (S9).
+
+        Raises:
+            ResonateStoreError: The credentials are refused, or the server will not tell.
+        """
+        start = self._fences.start_of(root) or f"{root}{SEPARATORS[self._dialect]}"
+        return await RemoteLoad(self._ask, root, start).records(self._preloads.pop(root, ()))
+
+    # -- hearing of things
+
+    def watch(self, promise_id: str, settled: Callable[[Promise], None]) -> None:
+        """Call settled(promise) once the promise is settled, from the event loop.
+
+        For an id that does not exist, `settled` is called with a record that says so.
+        """
+        self._open_loop()
+        self._watches.watch(promise_id, settled)
+
+    def unwatch(self, promise_id: str, settled: Callable[[Promise], None]) -> None:
+        """Do not call it any more. Unknown pairs are ignored."""
+        self._watches.unwatch(promise_id, settled)
+
+    def subscribe(
+        self,
+        group: str,
+        pid: str,
+        deliver: Callable[[Message], None],
+        taken: Callable[[Promise], None] | None = None,
+    ) -> Callable[[], None]:
+        """Receive messages for poll addresses of this group and pid (S53).
+
+        Nobody is told here that a held promise was settled by others (`taken`): its holder
+        watches it.
+
+        Returns:
+            A function that ends the subscription; calling it twice does no harm.
+        """
+        loop = self._open_loop()
+        source = self._make_source()
+        # Registered before the stream stands, and once more when it does.
+        self._watches.listen_at(f"poll://uni@{group}/{pid}")
+
+        def heard(message: Message) -> None:
+            if isinstance(message, Unblock):
+                self._watches.settled(message.promise)
+            else:
+                deliver(message)
+
+        start = source.start(group, pid, heard, self._watches.register_all)
+        started = loop.create_task(start, context=ContextVars())
+        self._tasks.add(started)
+        started.add_done_callback(self._tasks.discard)
+
+        def leave() -> None:
+            if self._loop is loop:
+                ended = loop.create_task(_end(started, source), context=ContextVars())
+                self._tasks.add(ended)
+                ended.add_done_callback(self._tasks.discard)
+
+        return leave
+
+    def _open_loop(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            raise ResonateStoreError("the store is not open: call open() first")
+        return self._loop
+
+
+async def _end(started: asyncio.Task[None], source: MessageSource) -> None:
+    await asyncio.wait([started])
+    await source.stop()

@@ -1,0 +1,292 @@
+"""The fenced door to a server: creates and settles on the way, in the order that matters.
+
+Creates of one execution travel side by side; each names those before it that are not yet
+acknowledged (S8, `execution.body`). The end of an execution goes out when nothing of it is on
+the way any more. What a server refuses is told apart here: a lost
+lease, a step's own failure (S24), a tag it does not take (S63), an id it does not fence
+(S62). Refused credentials are none of these: the write waits for better ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Context as ContextVars
+from functools import partial
+from random import Random
+from typing import Any, Final
+
+from ..backoff import Backoff
+from ..errors import ResonateStoreError
+from ..protocol.dialects import PARKED, TARGET, Dialect, Lineage
+from ..protocol.failures import failure_value
+from ..protocol.records import Promise, PromiseState, Value, is_external
+from ..protocol.requests import (
+    PromiseCreate,
+    PromiseSettle,
+    Reply,
+    Request,
+    TaskFence,
+    TaskFulfill,
+)
+from .base import LOST, Acked, Refusal
+
+logger = logging.getLogger("resonate_aio.stores.remote")
+
+Ask = Callable[[Request], Awaitable[Reply]]
+Work = Callable[[], Coroutine[Any, Any, Promise | Refusal]]
+
+_DONE: Final = 200
+_BAD: Final = frozenset({400, 413, 422})
+_REFUSED_FIRST_S: Final = 5.0
+_REFUSED_MOST_S: Final = 60.0
+
+
+class Held:
+    """One task that this client holds, and what of its execution is on the way.
+
+    Attributes:
+        lineage: What its promises carry.
+        under_way: Its writes that are not yet answered.
+    """
+
+    __slots__ = ("lineage", "under_way", "version")
+
+    def __init__(self, root: Promise, version: int, dialect: Dialect) -> None:
+        self.version = version
+        self.lineage = Lineage(root, dialect)
+        self.under_way: set[asyncio.Task[None]] = set()
+
+
+class RemoteFences:
+    """Fenced writes of the executions this client holds.
+
+    Args:
+        ask: Carries out one request.
+        sweeps_all: Tells whether the server sweeps every overdue promise by itself (S63).
+        rng: Where the jitter comes from.
+    """
+
+    def __init__(self, ask: Ask, sweeps_all: Callable[[], Awaitable[bool]], rng: Random) -> None:
+        self._ask = ask
+        self._rng = rng
+        self._sweeps_all = sweeps_all
+        self._held: dict[str, Held] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._takes_parked = True
+        self._fences_foreign = True
+
+    # -- which tasks are held
+
+    def hold(self, root: Promise, version: int, dialect: Dialect) -> None:
+        """A task was claimed for this client."""
+        self._held[root.id] = Held(root, version, dialect)
+
+    def is_held(self, id: str, version: int) -> bool:
+        """Whether this client holds the task at this version, as far as it knows."""
+        held = self._held.get(id)
+        return held is not None and held.version == version
+
+    def start_of(self, id: str) -> str | None:
+        """How the ids below a held execution begin; None where it is not held."""
+        held = self._held.get(id)
+        return None if held is None else held.lineage.start
+
+    def let_go(self, id: str, version: int) -> None:
+        """The task is not held at this version any more."""
+        if self.is_held(id, version):
+            del self._held[id]
+
+    async def stop(self) -> None:
+        """Give up what is on the way."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._held.clear()
+
+    # -- the three writes
+
+    def create(
+        self, id: str, version: int, promise: Promise, acked: Acked | None, context: Any
+    ) -> Refusal | None:
+        """Create a promise; `acked` follows."""
+        held = self._of(id, version)
+        if held is None:
+            return LOST
+        work = partial(self._create, id, held, promise)
+        self._begin(held, work, acked, context)
+        return None
+
+    def settle(
+        self,
+        id: str,
+        version: int,
+        request: PromiseSettle,
+        acked: Acked,
+        context: Any,
+    ) -> Refusal | None:
+        """Settle a promise; `acked` follows."""
+        held = self._of(id, version)
+        if held is None:
+            return LOST
+        work = partial(self._settle, id, held, request)
+        self._begin(held, work, acked, context)
+        return None
+
+    def fulfill(
+        self, id: str, version: int, state: PromiseState, value: Value, acked: Acked, context: Any
+    ) -> Refusal | None:
+        """End the task; `acked` follows."""
+        held = self._of(id, version)
+        if held is None:
+            return LOST
+        work = partial(self._fulfill, id, held, state, value)
+        self._begin(held, work, acked, context, before=list(held.under_way))
+        return None
+
+    def _of(self, id: str, version: int) -> Held | None:
+        held = self._held.get(id)
+        return held if held is not None and held.version == version else None
+
+    def _begin(
+        self,
+        held: Held,
+        work: Work,
+        acked: Acked | None,
+        context: Any,
+        *,
+        before: list[asyncio.Task[None]] | None = None,
+    ) -> None:
+        run = self._run(before, work, acked, context)
+        # A context of its own: the caller may be a durable function's step.
+        task = asyncio.get_running_loop().create_task(run, context=ContextVars())
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        held.under_way.add(task)
+        task.add_done_callback(held.under_way.discard)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("a write failed; this is a bug, please report it", exc_info=error)
+
+    async def _run(
+        self,
+        before: list[asyncio.Task[None]] | None,
+        work: Work,
+        acked: Acked | None,
+        context: Any,
+    ) -> None:
+        if before:
+            await asyncio.wait(before)
+        answer = await work()
+        if acked is not None:
+            acked(context, answer)
+
+    # -- creating
+
+    async def _create(self, id: str, held: Held, promise: Promise) -> Promise | Refusal:
+        create = await self._dressed(held, promise)
+        reply = await self._written(id, held, create)
+        if reply.status in _BAD and create.tags.get(TARGET) == PARKED:
+            plain = {name: text for name, text in create.tags.items() if name != TARGET}
+            create = PromiseCreate(create.id, create.timeout_at_ms, create.param, plain)
+            reply = await self._written(id, held, create)
+            if reply.status == _DONE:
+                self._takes_parked = False
+        if reply.status in _BAD:
+            reply = await self._record_refusal(id, held, create, reply)
+        return self._answer(id, held, reply)
+
+    async def _dressed(self, held: Held, promise: Promise) -> PromiseCreate:
+        """The create with its lineage, and with what makes the server see its deadline (S63)."""
+        tags = dict(promise.tags)
+        begins = TARGET in tags
+        needs_sweep = not begins and is_external(promise) and self._takes_parked
+        if needs_sweep and not await self._sweeps_all():
+            tags[TARGET] = PARKED
+        tags.update(held.lineage.tags(promise.id, own_branch=begins))
+        return PromiseCreate(promise.id, promise.timeout_at_ms, promise.param, tags)
+
+    async def _record_refusal(
+        self, id: str, held: Held, create: PromiseCreate, refused: Reply
+    ) -> Reply:
+        """A create that this server will never take is that call's failure (S24).
+
+        It is recorded, so that a replay goes the same way: bare, then rejected.
+        """
+        bare = PromiseCreate(
+            create.id,
+            create.timeout_at_ms,
+            Value(create.param.headers),
+            held.lineage.tags(create.id, own_branch=False),
+        )
+        reply = await self._written(id, held, bare)
+        if reply.status != _DONE:
+            return reply
+        return await self._written(id, held, _rejected(create.id, "create", refused))
+
+    # -- settling
+
+    async def _settle(self, id: str, held: Held, request: PromiseSettle) -> Promise | Refusal:
+        reply = await self._written(id, held, request)
+        if reply.status in _BAD:
+            reply = await self._written(id, held, _rejected(request.id, "record", reply))
+        return self._answer(id, held, reply)
+
+    async def _fulfill(
+        self, id: str, held: Held, state: PromiseState, value: Value
+    ) -> Promise | Refusal:
+        settle = PromiseSettle(id, state, value)
+        reply = await self._patiently(TaskFulfill(id, held.version, settle))
+        if reply.status in _BAD:
+            settle = _rejected(id, "record", reply)
+            reply = await self._patiently(TaskFulfill(id, held.version, settle))
+        answer = self._answer(id, held, reply)
+        self.let_go(id, held.version)
+        return answer
+
+    # -- the ways out
+
+    async def _written(self, id: str, held: Held, action: PromiseCreate | PromiseSettle) -> Reply:
+        """Write fenced; an id of another origin unfenced where the server wants that (S62)."""
+        is_foreign = not held.lineage.covers(action.id)
+        if is_foreign and not self._fences_foreign:
+            return await self._patiently(action)
+        reply = await self._patiently(TaskFence(id, held.version, action))
+        if reply.inner is not None:
+            reply = reply.inner
+        if is_foreign and reply.status in _BAD:
+            reply = await self._patiently(action)
+            if reply.status == _DONE:
+                self._fences_foreign = False
+        return reply
+
+    async def _patiently(self, request: Request) -> Reply:
+        """Refused credentials are no outcome (S24): said once, then tried again, slowly."""
+        backoff = Backoff(_REFUSED_FIRST_S, _REFUSED_MOST_S, self._rng)
+        while True:
+            try:
+                return await self._ask(request)
+            except ResonateStoreError as error:
+                if not backoff.failures:
+                    logger.error("%s; what is to be recorded waits for it", error)
+                await asyncio.sleep(backoff.next_s())
+
+    def _answer(self, id: str, held: Held, reply: Reply) -> Promise | Refusal:
+        if reply.status == _DONE and reply.promise is not None:
+            return reply.promise
+        level = logging.DEBUG if reply.status == 409 else logging.WARNING
+        logger.log(level, "a write of %r is refused (%s): %s", id, reply.status, reply.error)
+        self.let_go(id, held.version)
+        return LOST
+
+
+def _rejected(id: str, what: str, refused: Reply) -> PromiseSettle:
+    """The small named rejection that stands for what the server does not take."""
+    error = ResonateStoreError(
+        f"the server refused to {what} {id!r}: {refused.error} ({refused.status})", refused.status
+    )
+    return PromiseSettle(id, PromiseState.REJECTED, failure_value(error))
