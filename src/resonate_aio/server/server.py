@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Self, cast
 from urllib.parse import unquote
@@ -39,6 +40,9 @@ _PROBE: Final = PromiseGet("resonate-aio.ready")
 _PROBE_S: Final = 5.0
 _BACKLOG: Final = 512
 _LAST_WORDS_S: Final = 1.0
+_AT_ONCE_S: Final = 0.01
+_LINGER_S: Final = 0.5
+"""How long what is left of a refused body is read, so that the client sees the refusal."""
 
 
 class Server:
@@ -100,6 +104,7 @@ class Server:
         self._connections: Connections | None = None
         self._listener: asyncio.Server | None = None
         self._stopping: asyncio.Task[None] | None = None
+        self._ending = asyncio.Event()
 
     # -- life
 
@@ -128,6 +133,7 @@ class Server:
         if self._listener is not None:
             return
         await self._store.open()
+        self._ending.clear()
         try:
             loop = asyncio.get_running_loop()
             self._http = web.Server(
@@ -135,7 +141,7 @@ class Server:
                 access_log=None,
                 logger=_HttpLog(_log, {}),
                 keepalive_timeout=self._limits.idle_s,
-                lingering_time=1.0,
+                lingering_time=_LINGER_S,
                 max_line_size=self._limits.header_bytes,
                 max_field_size=self._limits.header_bytes,
                 max_headers=self._limits.header_count,
@@ -170,12 +176,15 @@ class Server:
         assert self._connections is not None
         listener, http, connections = self._listener, self._http, self._connections
         listener.close()
+        self._ending.set()
         self._streams.end()
         await connections.quiet(self._limits.drain_s)
-        if connections.busy:
-            _log.warning("%s requests were cut off by the stop", connections.busy)
+        cut_off = connections.busy
+        if cut_off:
+            _log.warning("%s requests were cut off by the stop", cut_off)
             connections.abort()
-        await http.shutdown(_LAST_WORDS_S)
+        http.pre_shutdown()  # or `shutdown` waits for the next request of idle connections
+        await http.shutdown(_AT_ONCE_S if cut_off else _LAST_WORDS_S)
         await connections.closed(_LAST_WORDS_S)  # answers are still being sent
         connections.abort()
         await listener.wait_closed()
@@ -298,7 +307,9 @@ class Server:
         self._metrics.unauthorized.add()
         pause_s = self._doorkeeper.pause_s(request.remote or "", asyncio.get_running_loop().time())
         if pause_s:
-            await asyncio.sleep(pause_s)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._ending.wait()
 
     # -- envelopes
 
