@@ -138,6 +138,7 @@ class Store(Protocol):
         pid: str,
         deliver: Callable[[Message], None],
         taken: Callable[[Promise], None] | None = None,
+        lost: Callable[[str, int], None] | None = None,
     ) -> Callable[[], None]:
         """Receive messages for poll addresses of this group and pid (S53).
 
@@ -147,5 +148,7 @@ class Store(Protocol):
         Args:
             taken: Called with a promise whose task was held and that somebody else than its
                 holder settled, or its deadline (S13, S14).
+            lost: Called as lost(id, version) when a lease was found to have ended. Leases of an
+                in-process store end with the process: it never calls this.
         """
         ...

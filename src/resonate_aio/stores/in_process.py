@@ -73,6 +73,7 @@ class InProcessStore:
         pid: str,
         deliver: Callable[[Message], None],
         taken: Callable[[Promise], None] | None = None,
+        lost: Callable[[str, int], None] | None = None,
     ) -> Callable[[], None]:
         """Receive messages for poll addresses of this group and pid (S53).
 

@@ -229,9 +229,10 @@ class SqliteStore:
         pid: str,
         deliver: Callable[[Message], None],
         taken: Callable[[Promise], None] | None = None,
+        lost: Callable[[str, int], None] | None = None,
     ) -> Callable[[], None]:
         """Receive messages for poll addresses of this group and pid (S53)."""
-        return self._opened().subscribe(group, pid, deliver, taken)
+        return self._opened().subscribe(group, pid, deliver, taken, lost)
 
     def forward(
         self, takes: Callable[[str], bool], send: Callable[[str, Message], None]

@@ -164,7 +164,8 @@ class CrashingStore:
         pid: str,
         deliver: Callable[[Message], None],
         taken: Callable[[Promise], None] | None = None,
+        lost: Callable[[str, int], None] | None = None,
     ) -> Callable[[], None]:
         """As the store's."""
         self._end_if_dead()
-        return self._inner.subscribe(group, pid, deliver, taken)
+        return self._inner.subscribe(group, pid, deliver, taken, lost)
