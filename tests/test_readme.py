@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import signal
@@ -11,10 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from resonate_aio import Context, Handle, Promise, Resonate
+from resonate_aio.client.promises import Promises
+from resonate_aio.runtime.options import LOCAL_KEYS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 SNIPPETS = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+TABLES = "\n".join(line for line in README.splitlines() if line.startswith("|"))
 CONSOLE = re.findall(r"^```console\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 
 ENVIRONMENT = {
@@ -104,23 +111,59 @@ def snippet_with(text: str) -> str:
     return found[0]
 
 
-async def test_approval_snippet_waits_for_somebody() -> None:
+async def test_aiohttp_snippet_answers_202_and_reports() -> None:
     names = namespace_of_the_quickstart()
-    exec(compile(snippet_with("approve-"), "README.md", "exec"), names)
-    resonate = names["resonate"]
-    async with resonate:
-        handle = resonate.run("p", names["publish"], "home")
-        with pytest.raises(TimeoutError):
-            await handle.result(timeout=0.05)
-        await resonate.promises.resolve("approve-home", value="yes")
-        assert await handle == "home: yes"
+    exec(compile(snippet_with("resonate_aio.aiohttp"), "README.md", "exec"), names)
+    async with TestClient(TestServer(names["app"])) as client:
+        answer = await client.post("/orders/42")
+        assert (answer.status, answer.headers["Location"]) == (202, "/orders/42")
+        report = await (await client.get("/orders/42")).json()
+        assert report == {"id": "order-42", "state": "pending"}
 
 
 def test_testing_snippet_passes() -> None:
     names = namespace_of_the_quickstart()
     exec(compile(snippet_with("crash_everywhere"), "README.md", "exec"), names)
-    names["test_checkout_survives"]()
+    tests = [name for name in names if name.startswith("test_")]
+    assert len(tests) == 2
+    for name in tests:
+        names[name]()
 
 
 def test_every_snippet_is_run() -> None:
     assert len(SNIPPETS) == 3
+
+
+def test_the_names_in_the_tables_exist() -> None:
+    """What the README calls by name is there: `ctx.run`, `handle.done()`, `.created()`."""
+    owners: dict[str, type] = {
+        "resonate": Resonate,
+        "Resonate": Resonate,
+        "ctx": Context,
+        "handle": Handle,
+        "promise": Promise,
+    }
+    called = re.findall(r"\b(resonate|Resonate|ctx|handle|promise)\.([a-z_]+)", TABLES)
+    assert len(called) > 30
+    for owner, name in called:
+        assert hasattr(owners[owner], name), f"{owner}.{name}"
+    for name in re.findall(r"`\.(\w+)`", TABLES):
+        assert hasattr(Promises, name), name
+
+
+def test_the_options_in_the_tables_exist() -> None:
+    def check(keys: str, allowed: frozenset[str]) -> None:
+        named = set(re.findall(r"(\w+)=\.\.\.", keys))
+        assert named
+        assert named <= allowed, named - allowed
+
+    (client,) = re.findall(r"`resonate\.options\((.*?)\)`", TABLES)
+    check(client, frozenset(inspect.signature(Resonate.options).parameters))
+    (call,) = re.findall(r"`\.options\((.*?)\)`", TABLES)
+    check(call, LOCAL_KEYS)
+
+
+def test_the_examples_in_the_table_are_all_there_are() -> None:
+    (table,) = re.findall(r"^## Examples\n(.*?)^## ", README, re.DOTALL | re.MULTILINE)
+    named = set(re.findall(r"`(\w+)`", table)) - {"kill"}
+    assert named == {path.stem for path in (ROOT / "examples").glob("*.py")}
