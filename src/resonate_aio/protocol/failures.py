@@ -1,16 +1,12 @@
-"""Errors as data, and back without importing or constructing anything foreign (S51).
+"""Errors as data (S51): what is stored of an error, and who gets it back.
 
 A failure is stored as `{"__type": "error", "name", "message", "module", "args",
-"attributes", "cause"}` (`"__type"`, `"name"` and `"message"` as the official clients write
-them). On reading, the class is looked up in the namespace of a module that this process
-has already loaded; the instance is made without calling the class. Everything else
-becomes `ApplicationError`.
+"attributes", "fields", "notes", "members", "cause"}`, what is empty left out (`"__type"`,
+`"name"` and `"message"` as the official clients write them). `rebuild` makes an error of it.
 """
 
 from __future__ import annotations
 
-import builtins
-import sys
 from typing import Any
 
 from ..errors import (
@@ -19,68 +15,30 @@ from ..errors import (
     ResonateTimedoutError,
     ValueCodecError,
 )
+from .rebuilding import BUILTIN_FIELDS, rebuild, slots_of
 from .records import Promise, PromiseState, Value
 from .values import decode, encode
 
-_FORBIDDEN = (StopIteration, StopAsyncIteration)
+__all__ = ["describe", "failure_value", "outcome_error", "rebuild", "shown_error"]
+
 _CAUSES = 5
 _MEMBERS = 64
+_MOST_ERRORS = 256
+_SHOWN_CHARACTERS = 200
 
 
 def failure_value(error: BaseException) -> Value:
     """The value a promise is rejected with because a function raised this error."""
-    return Value(data=encode(describe(error)))
+    try:
+        return Value(data=encode(describe(error)))
+    except Exception:  # noqa: BLE001  a user's class: the failure itself must be recorded
+        name, message = type(error).__qualname__, _text(error)
+        return Value(data=encode({"__type": "error", "name": name, "message": message}))
 
 
-def describe(error: BaseException, depth: int = _CAUSES) -> dict[str, Any]:
+def describe(error: BaseException) -> dict[str, Any]:
     """The error as JSON-able data: what cannot be encoded is left out or shown as text."""
-    kind = type(error)
-    data: dict[str, Any] = {
-        "__type": "error",
-        "name": kind.__qualname__,
-        "message": _text(error),
-        "module": kind.__module__,
-    }
-    if isinstance(error, ApplicationError):
-        data["name"], data["message"], data["module"] = error.name, error.message, None
-        data["attributes"] = _jsonable(error.attributes)
-        return data
-    arguments = [_jsonable(item) for item in error.args]
-    if arguments and not isinstance(error, BaseExceptionGroup):
-        data["args"] = arguments
-    attributes = {
-        name: _jsonable(item)
-        for name, item in vars(error).items()
-        if not name.startswith("_") and name != "add_note"
-    }
-    if attributes:
-        data["attributes"] = attributes
-    if depth > 0:
-        if isinstance(error, BaseExceptionGroup):
-            data["members"] = [describe(item, depth - 1) for item in error.exceptions[:_MEMBERS]]
-            data["message"] = error.message
-        cause = error.__cause__
-        if cause is not None:
-            data["cause"] = describe(cause, depth - 1)
-    return data
-
-
-def rebuild(data: Any, depth: int = _CAUSES) -> Exception:
-    """The error that stored data describes; never imports, never calls what the data names."""
-    if not isinstance(data, dict):
-        return ApplicationError("Exception", data if isinstance(data, str) else encode(data))
-    name, message = _string(data.get("name"), "Exception"), _string(data.get("message"), "")
-    members = data.get("members")
-    error: Exception
-    if isinstance(members, list) and members and depth > 0:
-        inner = [rebuild(item, depth - 1) for item in members[:_MEMBERS]]
-        error = ExceptionGroup(message, inner)
-    else:
-        error = _rebuild_one(data, name, message)
-    cause = data.get("cause")
-    if isinstance(cause, dict) and depth > 0:
-        error.__cause__ = rebuild(cause, depth - 1)
-    return error
+    return _Description().of(error, _CAUSES)
 
 
 def outcome_error(promise: Promise) -> Exception:
@@ -95,65 +53,125 @@ def outcome_error(promise: Promise) -> Exception:
         return ApplicationError("Exception", f"unreadable error of {promise.id!r}: {error}")
 
 
-def _rebuild_one(data: dict[str, Any], name: str, message: str) -> Exception:
-    kind = _loaded_class(data.get("module"), name)
-    attributes = data.get("attributes")
-    attributes = attributes if isinstance(attributes, dict) else {}
-    if kind is None:
-        return ApplicationError(name, message, attributes)
-    arguments = data.get("args")
-    arguments = tuple(arguments) if isinstance(arguments, list) else ()
+def shown_error(error: BaseException) -> str:
+    """The error for a log line or a message, whatever its class does when it is asked."""
     try:
-        # `kind` has no `__new__` of its own: this is a builtin's, which runs no foreign code.
-        error = kind.__new__(kind, *arguments)
-    except (TypeError, ValueError):
-        return ApplicationError(name, message, attributes)
-    error.args = arguments
-    error.__dict__.update({key: item for key, item in attributes.items() if isinstance(key, str)})
-    return error
+        return _clean(repr(error))
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001  a user's __repr__
+        return f"<{type(error).__name__} that cannot be shown>"
 
 
-def _loaded_class(module: Any, name: str) -> type[Exception] | None:
-    """An exception class this process already has, found without running any code of it."""
-    if not isinstance(module, str):
-        return None
-    namespace: Any = sys.modules.get(module)
-    if namespace is None or type(namespace) is not type(builtins):
-        return None
-    found: Any = vars(namespace)
-    for part in name.split("."):
-        if isinstance(found, type):
-            found = type.__getattribute__(found, "__dict__")
+class _Description:
+    """One error with its causes and members; bounded, for errors may hold one another."""
+
+    def __init__(self) -> None:
+        self._left = _MOST_ERRORS
+
+    def of(self, error: BaseException, depth: int) -> dict[str, Any]:
+        self._left -= 1
+        kind = type(error)
+        data: dict[str, Any] = {
+            "__type": "error",
+            "name": kind.__qualname__,
+            "message": _text(error),
+            "module": kind.__module__,
+        }
+        if kind is ApplicationError:
+            _as_it_was(error, data)
+        else:
+            _put(data, "args", [_jsonable(item) for item in _arguments(error)])
+            _put(data, "attributes", _attributes(error))
+            _put(data, "fields", _builtin_fields(error))
+        _put(data, "notes", [_clean(note) for note in _notes(error)])
+        if isinstance(error, BaseExceptionGroup):
+            data["message"] = _clean(str(error.message))
+            _put(data, "members", self._several(error.exceptions[:_MEMBERS], depth))
+        cause = error.__cause__
+        if cause is not None:
+            _put(data, "cause", next(iter(self._several((cause,), depth)), None))
+        return data
+
+    def _several(self, errors: tuple[BaseException, ...], depth: int) -> list[dict[str, Any]]:
+        if depth == 0:
+            return []
+        return [self.of(error, depth - 1) for error in errors if self._left > 0]
+
+
+def _put(data: dict[str, Any], key: str, item: Any) -> None:
+    if item:
+        data[key] = item
+
+
+def _as_it_was(error: Any, data: dict[str, Any]) -> None:
+    """An error whose class is not known here goes on as what it is elsewhere."""
+    data["name"], data["message"] = _clean(str(error.name)), _clean(str(error.message))
+    data["module"] = None
+    _put(data, "attributes", _jsonable(error.attributes))
+
+
+def _arguments(error: BaseException) -> tuple[Any, ...]:
+    if isinstance(error, BaseExceptionGroup):
+        return ()  # its members are kept as such
+    return BaseException.args.__get__(error)  # type: ignore[attr-defined, no-any-return]
+
+
+def _attributes(error: BaseException) -> dict[str, Any]:
+    found = dict(vars(error))
+    for name, slot in slots_of(type(error)).items():
         try:
-            found = found.get(part)
+            found[name] = slot.__get__(error)
         except AttributeError:
-            return None
-    if not isinstance(found, type) or not issubclass(found, Exception):
-        return None
-    if issubclass(found, (*_FORBIDDEN, BaseExceptionGroup)):
-        return None
-    own_new = any(
-        "__new__" in vars(base) for base in found.__mro__ if base.__module__ != "builtins"
-    )
-    return None if own_new else found
+            continue  # never set
+    return {
+        name: _jsonable(item)
+        for name, item in found.items()
+        if isinstance(name, str) and not name.startswith("_")
+    }
+
+
+def _builtin_fields(error: BaseException) -> dict[str, Any]:
+    """What builtin errors keep neither in `args` nor in `__dict__`."""
+    return {
+        name: _jsonable(item)
+        for base, names in BUILTIN_FIELDS.items()
+        if isinstance(error, base)
+        for name in names
+        if (item := getattr(error, name, None)) is not None
+    }
+
+
+def _notes(error: BaseException) -> list[str]:
+    notes = vars(error).get("__notes__")
+    return [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else []
 
 
 def _text(error: BaseException) -> str:
     try:
-        return str(error)
-    except Exception:  # noqa: BLE001  a user's __str__; the failure itself must be recorded
+        return _clean(str(error))
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001  a user's __str__; the failure itself must be recorded
         return f"<{type(error).__name__} whose text cannot be made>"
+
+
+def _clean(text: str) -> str:
+    """The text without halves of surrogate pairs (file names that are no UTF-8 have them)."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def _jsonable(value: Any) -> Any:
     try:
         return decode(encode(value))
     except ValueCodecError:
-        try:
-            return repr(value)[:200].encode("utf-8", "replace").decode()
-        except Exception:  # noqa: BLE001  as above: a user's __repr__
-            return f"<{type(value).__name__}>"
+        return _clean(value) if type(value) is str else _shown(value)
 
 
-def _string(value: Any, default: str) -> str:
-    return value if isinstance(value, str) else default
+def _shown(value: Any) -> str:
+    try:
+        return _clean(repr(value)[:_SHOWN_CHARACTERS])
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001  a user's __repr__
+        return f"<{type(value).__name__}>"

@@ -6,10 +6,13 @@ parameters are all plain JSON data costs nothing per call.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
+import logging
+import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum, auto
 from typing import Any, Final
 
@@ -17,7 +20,11 @@ from ..execution.call import RUN
 from ..execution.fingerprint import fingerprint_prefix
 from ..protocol.values import PLAIN_SHAPE, Shape, encode, shape_of_value
 
+logger = logging.getLogger("resonate_aio.runtime")
+
 _WRAPPED_DEPTH = 20
+_SAID: set[tuple[str, str]] = set()
+_MOST_SAID = 1000
 _ANY_NUMBER = 1 << 30
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -224,16 +231,51 @@ def _hints(func: Callable[..., Any]) -> dict[str, Any]:
         plain = getattr(plain, "__call__", plain)  # noqa: B004 - as above
     try:
         return typing.get_type_hints(plain)
-    except Exception:  # noqa: BLE001  annotations are the user's code: unresolvable ones mean plain data
+    except Exception:  # noqa: BLE001  annotations are the user's code: some do not resolve
         return _resolvable_hints(plain)
 
 
 def _resolvable_hints(func: Any) -> dict[str, Any]:
-    return {
-        name: hint
-        for name, hint in getattr(func, "__annotations__", {}).items()
-        if not isinstance(hint, str)
+    """Each annotation by itself: one name that is only there for type checkers spoils no other.
+
+    Names of the function around are found where the function itself uses them.
+    """
+    code = getattr(func, "__code__", None)
+    cells = getattr(func, "__closure__", None) or ()
+    around = dict(_filled_cells(code.co_freevars, cells)) if code is not None else {}
+    hints = {}
+    for name, hint in getattr(func, "__annotations__", {}).items():
+        alone = types.SimpleNamespace(__annotations__={name: hint})
+        with contextlib.suppress(Exception):  # as above
+            hints.update(typing.get_type_hints(alone, getattr(func, "__globals__", {}), around))
+    _say_what_is_plain(func, hints)
+    return hints
+
+
+def _say_what_is_plain(func: Any, hints: dict[str, Any]) -> None:
+    """Name, once, the annotations that mean nothing here; that of the ctx need not."""
+    parameters = list(inspect.signature(func).parameters)
+    unknown = {
+        name: str(hint)
+        for name, hint in func.__annotations__.items()
+        if name not in hints and name not in parameters[:1]
     }
+    where = (func.__module__, func.__qualname__)
+    if not unknown or where in _SAID or len(_SAID) > _MOST_SAID:
+        return
+    _SAID.add(where)
+    logger.warning(
+        "%s: the annotations %s cannot be resolved at run time, so their values stay plain JSON "
+        "data: import or define what they name where the module can see it",
+        func.__qualname__,
+        ", ".join(f"{name}: {hint}" for name, hint in unknown.items()),
+    )
+
+
+def _filled_cells(names: Iterable[str], cells: Iterable[Any]) -> Iterator[tuple[str, Any]]:
+    for name, cell in zip(names, cells, strict=False):
+        with contextlib.suppress(ValueError):  # not assigned yet
+            yield name, cell.cell_contents
 
 
 def _result_hint(hint: Any, kind: FunctionKind) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..errors import ApplicationError, ValueCodecError
 from ..execution.log import CUT_HEADER
-from ..protocol.failures import failure_value, outcome_error
+from ..protocol.failures import failure_value, outcome_error, shown_error
 from ..protocol.records import Promise, PromiseState, Value
 from ..protocol.values import PLAIN_TYPES, Shape, decode, encode
 
@@ -27,15 +27,16 @@ def settlement(
         try:
             text = encode(value)
             if type(value) not in PLAIN_TYPES or not shape.is_plain_data:
-                value = shape.rebuild(decode(text))
+                value = shape.seen(value, text)
             return PromiseState.RESOLVED, Value(None, text), value
         except ValueCodecError as refused:
-            why = "it is a promise: await it once more" if hasattr(value, "created") else refused
+            is_promise = hasattr(type(value), "created")
+            why = "it is a promise: await it once more" if is_promise else refused
             error = ValueCodecError(f"the result of {name!r} cannot be recorded: {why}")
-        except Exception as raised:  # noqa: BLE001  a user's type may do anything while it is read
-            error = ValueCodecError(f"the result of {name!r} cannot be recorded: {raised!r}")
     if not isinstance(error, Exception):
-        error = ApplicationError(type(error).__name__, f"{name!r} {_NOT_ERRORS} {error!r}")
+        error = ApplicationError(
+            type(error).__name__, f"{name!r} {_NOT_ERRORS} {shown_error(error)}"
+        )
     stored = failure_value(error)
     return PromiseState.REJECTED, stored, None
 
