@@ -81,6 +81,7 @@ async def test_202_has_a_location_and_the_execution_is_stored(tmp_path: Path) ->
         assert await answer.json() == {"id": "order/1", "state": "pending"}
     # Another process of the service: what was accepted goes on there (law 6).
     async with served(application(resonate := Resonate.local(path=path))) as client:
+        await resonate.promises.create("gate-1", timeout_in=60)  # whoever of the two is first
         await resonate.promises.resolve("gate-1")
         answer = await client.get("/orders/1?wait=20")
         assert (answer.status, await answer.json()) == (
@@ -95,7 +96,7 @@ async def test_202_waits_for_the_store() -> None:
         answering = asyncio.create_task(accepted(handle, "/slow"))
         await client.get("/orders/nobody")  # a round trip: time enough to answer too early
         assert not answering.done()
-        handle.stored()
+        handle._stored()
         assert (await answering).status == 202
         assert resonate is client.server.app[RESONATE]  # type: ignore[attr-defined]
 
@@ -243,7 +244,7 @@ async def test_an_application_can_be_started_again() -> None:
 )
 async def test_what_was_not_stored_is_not_accepted(error: Exception, status: int) -> None:
     handle: Handle[Any] = Handle("h", PLAIN_SHAPE, asyncio.get_running_loop())
-    handle.failed(error)
+    handle._failed(error)
     with pytest.raises(web.HTTPException) as raised:
         await accepted(handle, "/h")
     assert raised.value.status == status
@@ -261,8 +262,8 @@ async def test_report_of_a_stopped_client_is_503() -> None:
     setup(app, resonate := Resonate())
     async with served(app) as client:
         await resonate.promises.create("order/1", timeout_in=60)
-        handle.stored()
-        handle.failed(ResonateShutdownError("the client was stopped"))
+        handle._stored()
+        handle._failed(ResonateShutdownError("the client was stopped"))
         assert (await client.get("/")).status == 503
 
 
