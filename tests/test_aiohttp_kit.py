@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,6 @@ from aiohttp.test_utils import TestClient, TestServer
 from resonate_aio import Context, Handle, Resonate
 from resonate_aio.aiohttp import RESONATE, accepted, report, setup
 from resonate_aio.errors import ResonateShutdownError, ResonateStoreError
-from resonate_aio.protocol.values import PLAIN_SHAPE
 
 
 @dataclass
@@ -28,6 +27,39 @@ class Receipt:
 
 class RefusedError(Exception):
     pass
+
+
+class SlowHandle(Handle[Any]):
+    """A handle that is stored, or fails, when the test says so."""
+
+    def __init__(self, id: str) -> None:
+        self._its_id = id
+        self._its_error: Exception | None = None
+        self._is_stored = asyncio.Event()
+
+    @property
+    def id(self) -> str:
+        return self._its_id
+
+    def is_stored(self) -> None:
+        self._is_stored.set()
+
+    def has_failed(self, error: Exception) -> None:
+        self._its_error = error
+
+    def done(self) -> bool:
+        return self._its_error is not None
+
+    async def created(self) -> Handle[Any]:
+        if self._its_error is not None and not self._is_stored.is_set():
+            raise self._its_error
+        await self._is_stored.wait()
+        return self
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        yield from self.created().__await__()
+        assert self._its_error is not None
+        raise self._its_error
 
 
 async def checkout(ctx: Context, order: str) -> Receipt:
@@ -92,11 +124,11 @@ async def test_202_has_a_location_and_the_execution_is_stored(tmp_path: Path) ->
 
 async def test_202_waits_for_the_store() -> None:
     async with served(application(resonate := Resonate())) as client:
-        handle: Handle[Any] = Handle("slow", PLAIN_SHAPE, asyncio.get_running_loop())
+        handle = SlowHandle("slow")
         answering = asyncio.create_task(accepted(handle, "/slow"))
         await client.get("/orders/nobody")  # a round trip: time enough to answer too early
         assert not answering.done()
-        handle._stored()
+        handle.is_stored()
         assert (await answering).status == 202
         assert resonate is client.server.app[RESONATE]  # type: ignore[attr-defined]
 
@@ -243,8 +275,8 @@ async def test_an_application_can_be_started_again() -> None:
     ],
 )
 async def test_what_was_not_stored_is_not_accepted(error: Exception, status: int) -> None:
-    handle: Handle[Any] = Handle("h", PLAIN_SHAPE, asyncio.get_running_loop())
-    handle._failed(error)
+    handle = SlowHandle("h")
+    handle.has_failed(error)
     with pytest.raises(web.HTTPException) as raised:
         await accepted(handle, "/h")
     assert raised.value.status == status
@@ -252,7 +284,7 @@ async def test_what_was_not_stored_is_not_accepted(error: Exception, status: int
 
 
 async def test_report_of_a_stopped_client_is_503() -> None:
-    handle: Handle[Any] = Handle("order/1", PLAIN_SHAPE, asyncio.get_running_loop())
+    handle = SlowHandle("order/1")
 
     async def show(request: web.Request) -> web.Response:
         return await report(request, handle)
@@ -262,8 +294,8 @@ async def test_report_of_a_stopped_client_is_503() -> None:
     setup(app, resonate := Resonate())
     async with served(app) as client:
         await resonate.promises.create("order/1", timeout_in=60)
-        handle._stored()
-        handle._failed(ResonateShutdownError("the client was stopped"))
+        handle.is_stored()
+        handle.has_failed(ResonateShutdownError("the client was stopped"))
         assert (await client.get("/")).status == 503
 
 
