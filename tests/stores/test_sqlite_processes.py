@@ -28,7 +28,7 @@ from resonate_aio.protocol.requests import PromiseCreate, TaskAcquire, TaskCreat
 from resonate_aio.stores.sqlite import SqliteStore
 
 async def execution(store, root, later):
-    reply = await store.call(TaskCreate("p", 60_000, PromiseCreate(
+    reply = await store.call(TaskCreate("p", 2**52, PromiseCreate(
         root, later, tags={"resonate:target": "poll://any@default"})))
     version = reply.task.version
     known = {promise.id for promise in await store.load(root)}

@@ -14,7 +14,7 @@ from typing import Final, Literal
 import msgspec
 
 from ..errors import ResonateStoreError, StoreSchemaError
-from ..machine.transitions import delay_of
+from ..machine.transitions import NEVER_MS, delay_of
 from ..protocol.records import Promise, Task, TaskState
 from .owner_lock import OwnerLock
 from .sqlite_rows import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
@@ -71,14 +71,22 @@ def recover(connection: sqlite3.Connection, now_ms: int) -> None:
     """End the leases that the previous owner of the file left, counting lapses (S41).
 
     A lease that ended without a record made since it was acquired is a lapse: its function
-    may have killed the process, so its next drive is put off.
+    may have killed the process, so its next drive is put off. Leases of workers elsewhere,
+    which came through a server, end with time and not with the owner (S44); since heartbeats
+    are not written down, they are taken to have been extended just now.
     """
     connection.execute("BEGIN IMMEDIATE")
     try:
+        connection.execute(
+            "UPDATE promises SET expires_at_ms = max(expires_at_ms, ? + ttl_ms)"
+            " WHERE settled_at_ms IS NULL AND task_state = ? AND expires_at_ms < ?",
+            (now_ms, TaskState.ACQUIRED.value, NEVER_MS),
+        )
         held = connection.execute(
             "SELECT id, acquired_at_ms, lapses FROM promises"
-            " WHERE settled_at_ms IS NULL AND task_state = ?",
-            (TaskState.ACQUIRED.value,),
+            " WHERE settled_at_ms IS NULL AND task_state = ?"
+            " AND ifnull(expires_at_ms, ?) >= ?",
+            (TaskState.ACQUIRED.value, NEVER_MS, NEVER_MS),
         ).fetchall()
         ended = []
         for id, acquired_at_ms, lapses in held:
