@@ -54,16 +54,27 @@ class Prune:
         deleted = 0
         for _, id, owner in roots:
             if not _is_wanted(connection, id, owner):
-                local = (f"{id}.", f"{id}/", id)
-                if connection.execute(_IS_PARTLY_PENDING, local).fetchone() is None:
-                    connection.execute(_DELETE_LOCAL, local)
-                    connection.execute(_DELETE, (id,))
-                    deleted += 1
+                deleted += _delete(connection, id)
         connection.execute("COMMIT")
         self.deleted += deleted
         self.is_done = len(roots) < _ROOTS_PER_STEP
         if roots:
             self._after = roots[-1][:2]
+
+
+def _delete(connection: sqlite3.Connection, id: str) -> bool:
+    """Delete a root with its local children, unless one of those is pending.
+
+    Workers elsewhere may speak the other dialect: their children continue with a colon (S61).
+    """
+    ranges = [(f"{id}.", f"{id}/", id), (f"{id}:", f"{id};", id)]
+    for local in ranges:
+        if connection.execute(_IS_PARTLY_PENDING, local).fetchone() is not None:
+            return False
+    for local in ranges:
+        connection.execute(_DELETE_LOCAL, local)
+    connection.execute(_DELETE, (id,))
+    return True
 
 
 def _is_wanted(connection: sqlite3.Connection, id: str, owner: str) -> bool:
