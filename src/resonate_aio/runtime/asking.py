@@ -272,9 +272,7 @@ class Asking:
             return
         call.home.acknowledged(call)
         try:
-            decision: Decision | None = execution.adopt(
-                call, standing, call.where, self._now_ms()
-            )
+            decision: Decision | None = execution.adopt(call, standing, call.where, self._now_ms())
             if decision is Decision.LOGGED:
                 decision = self._settle_log(call, execution)
         except NonDeterminismError as error:

@@ -89,6 +89,8 @@ class Scheduler:
         self._scheduled = False
         self._draining = False
         self.thread = get_ident()
+        self.drives = True
+        """Whether functions are started; not, while the worker hands its executions over."""
         self._starting: LiveBody | None = None
         self._rng = Random()  # noqa: S311  jitter is no secret
         self._flush_timer: asyncio.TimerHandle | None = None
@@ -151,7 +153,7 @@ class Scheduler:
         """Start a local call's function (its promise is created or may be)."""
         parent = call.home
         execution = parent.execution
-        if execution.life is not ALIVE or call.state is not ASKED:
+        if execution.life is not ALIVE or call.state is not ASKED or not self.drives:
             return
         if call.child is not None or call.cancelled_by is not None:
             return

@@ -1,67 +1,46 @@
 """The worker: which executions this process holds, and what becomes of them.
 
-Takes leases (by `task.create` and by execute messages), starts executions on the scheduler,
-hears when their promises are settled from outside, fulfils, releases, and stops. What it
-cannot run it puts aside with a growing delay (S42), so that one bad promise never hurts the
-others (law 14).
+Starts executions on the scheduler, hears when their promises are settled from outside or
+their leases lost, fulfils, releases, and stops. Its parts take work (`taking`) and wait
+(`waits`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextvars import Context as ContextVars
-from typing import Any
+from typing import Any, Final
 
 from ..clock import Clock
 from ..encoders import Encoder
-from ..errors import ResonateError, ValueCodecError
+from ..errors import ResonateError, ResonateStoreError
 from ..execution.call import Call
 from ..execution.execution import ALIVE, Execution, Life
-from ..protocol.records import Promise, Task, TaskState, is_pending
-from ..protocol.requests import (
-    Execute,
-    Message,
-    PromiseGet,
-    Reply,
-    TaskAcquire,
-    TaskGet,
-    TaskRelease,
-)
-from ..protocol.values import decode, encode
+from ..protocol.records import Promise
+from ..protocol.requests import Message, Reply, TaskRelease
 from ..stores.base import Store
-from .awaitables import DurableCall, RootCall
+from .awaitables import RootCall
 from .bodies import LiveBody
-from .encoding import open_arguments
 from .functions import Callee
-from .options import NO_OPTIONS, CallOptions
+from .held import Ended, Held
+from .options import CallOptions
 from .poison import Poison
 from .scheduler import Scheduler
 from .settings import Settings
+from .taking import FOREVER_MS, Taking
+from .waits import Waits
+
+__all__ = ["FOREVER_MS", "Ended", "Held", "Worker"]
 
 logger = logging.getLogger("resonate_aio.worker")
 
-FOREVER_MS = 2**52
-"""The lease of an in-process holder: it ends with the process, not with time."""
+_NO_GROUP = "\0"
+"""The group of a worker that only wants to hear of what is taken away: nobody can name it."""
 
-
-Ended = Callable[[str, Promise | None], None]
-"""Called as ended(id, settled record), or ended(id, None): it does not end here any more."""
-
-
-class Held(Execution):
-    """An execution with what its holder knows of it."""
-
-    __slots__ = ("body", "callee", "ended", "stopping", "watched")
-
-    def __init__(self, task: Task, root: RootCall, callee: Callee) -> None:
-        super().__init__(task.id, task.version, root)
-        self.callee = callee
-        self.ended: Ended | None = None
-        self.body: LiveBody | None = None
-        self.stopping: asyncio.Future[None] | None = None
-        self.watched: dict[Call, Callable[[Promise], None]] = {}
+_LOOK_S: Final = 0.05
+"""How often a stop looks whether a running leaf has ended meanwhile."""
 
 
 class Worker:
@@ -95,35 +74,70 @@ class Worker:
         self.store = store
         self.target = target
         self.encoders: Mapping[str, Encoder] = encoders if encoders is not None else {}
-        self._clock = clock
         self._settings = settings
         self._group = group
         self._pid = pid
-        self._resolve = resolve
-        self._variables = variables
+        self.variables = variables
         self._failed = failed
         self._held: dict[str, Held] = {}
         self._dying: dict[Held, None] = {}
-        self._taking: dict[str, asyncio.Task[None]] = {}
         self._chores: set[asyncio.Task[Any]] = set()
         self._poison = Poison(self.loop, settings)
+        self._taking = Taking(self, pid, resolve, failed, self._poison)
+        self.deliver: Callable[[Message], None] = self._taking.deliver
+        """Hear a message: there is an execution to take."""
         self._unsubscribe: Callable[[], None] | None = None
         self._accepting = False
+        self._listens = False
         self._unwaited: object = None
+        self._waits = Waits(self, clock)
+        self.watch = self._waits.watch
+        """Hear when a call's promise is settled."""
+        self.unwatch = self._waits.unwatch
+        """Do not hear of it any more."""
+        self.call_settled = self._waits.settled
+        """A promise that a call waits for was settled."""
+        self.at_deadline = self._waits.at_deadline
+        """End a local child when its own deadline comes."""
         self.scheduler = Scheduler(self.loop, store, clock, settings, context_of, self)
+
+    @property
+    def accepts(self) -> bool:
+        """Whether new work is taken."""
+        return self._accepting
 
     # -- life --------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Begin to take work."""
+    def start(self, *, listens: bool = True) -> None:
+        """Begin to take work.
+
+        Args:
+            listens: Whether the store's messages are for this worker from now on. Not, where
+                another source calls `deliver` (S53) or no function is registered: see `listen`.
+        """
         self.scheduler.factory.install()
         self._accepting = True
+        self._subscribe(listens)
+
+    def listen(self) -> None:
+        """Hear the store's messages from now on. Idempotent."""
+        if self._accepting and not self._listens:
+            self._subscribe(True)
+
+    def _subscribe(self, listens: bool) -> None:
+        if self._unsubscribe is not None:
+            self._unsubscribe()
+        self._listens = listens
+        group = self._group if listens else _NO_GROUP
         self._unsubscribe = self.store.subscribe(
-            self._group, self._pid, self._message, self._taken_away
+            group, self._pid, self.deliver, self._taken_away, self._lease_ended
         )
 
     async def stop(self) -> list[str]:
-        """Drop every frame, release every task; bounded by `Settings.stop_s` (law 16).
+        """Drop every frame, release every task; bounded by `Settings` (law 16).
+
+        On a server, leaves that run may end within `Settings.grace_s`, so that another worker
+        does not run them again; everything else is given back at once.
 
         Returns:
             The ids whose functions are still running on worker threads (S28).
@@ -133,18 +147,53 @@ class Worker:
             self._unsubscribe()
             self._unsubscribe = None
         self._poison.clear()
-        for task in (*self._taking.values(), *self._chores):
+        if self.store.in_process:
+            held = self._drop(list(self._held.values()))
+        else:
+            held = await self._hand_over()
+        for task in (*self._taking.tasks, *self._chores):
             task.cancel()
-        held = list(self._held.values())
-        for execution in held:
-            self.scheduler.interrupts.drop(execution)
         await self._frames_end([*self._dying])
-        await asyncio.gather(*self._taking.values(), *self._chores, return_exceptions=True)
-        for execution in held:
-            await self._release(execution)
+        await asyncio.gather(*self._taking.tasks, *self._chores, return_exceptions=True)
+        await self._release_all(held)
         self.scheduler.stop()
         self.scheduler.factory.uninstall()
         return [body.id for body in self.scheduler.running_threads]
+
+    def _drop(self, held: list[Held]) -> list[Held]:
+        for execution in held:
+            self.scheduler.interrupts.drop(execution)
+        return held
+
+    async def _hand_over(self) -> list[Held]:
+        """Give back what only waits, at once; let running leaves end for a while."""
+        self.scheduler.drives = False
+        until_s = self.loop.time() + self._settings.grace_s
+        released: list[asyncio.Task[None]] = []
+        while True:
+            busy = [execution for execution in self._held.values() if execution.runs_a_leaf]
+            idle = [execution for execution in self._held.values() if not execution.runs_a_leaf]
+            self._drop(idle)
+            released += [self.chore(self._release(execution)) for execution in idle]
+            if not (busy or self._taking.tasks) or self.loop.time() >= until_s:
+                break
+            await asyncio.sleep(_LOOK_S)
+        if released:
+            await asyncio.wait(released, timeout=self._settings.stop_s)
+        return self._drop(busy)
+
+    async def _release_all(self, held: list[Held]) -> None:
+        """Give every lease back; a server that cannot be reached finds out by itself."""
+        if self.store.in_process:
+            for execution in held:
+                await self._release(execution)
+            return
+        tasks = [self.chore(self._release(execution)) for execution in held]
+        if tasks:
+            await asyncio.wait(tasks, timeout=self._settings.stop_s)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _frames_end(self, held: list[Held]) -> None:
         """Wait a bounded time for dropped frames; cancel once more what is left (S31)."""
@@ -189,115 +238,29 @@ class Worker:
         assert task is not None  # a 200 to task.create has both
         assert promise is not None
         if not self._accepting:
-            self.chore(self._give_back(task))
+            self.chore(self._taking.give_back(task))
             return
         if task.version > 1 or options.encoder is not None:
-            self._taking_soon(task.id, self._resume(task, promise, callee, options, ended))
+            work = self._taking.resume(task, promise, callee, options, ended)
+            self._taking.soon(task.id, work)
             return
         if args is None:
-            root = self._root(callee, promise, options)
+            root = self._taking.root(callee, promise, options)
         else:
             root = RootCall(callee, promise, options)
             root.args, root.takes_live = args, True
-        self._start(Held(task, root, callee), [], ended)
+        self.hold(Held(task, promise, root, callee), [], ended)
 
-    def _message(self, message: Message) -> None:
-        if not isinstance(message, Execute) or not self._accepting:
-            return
-        id = message.id
-        if id in self._held or id in self._taking or self._poison.is_set_aside(id):
-            return
-        self._taking_soon(id, self._take(message))
-
-    def _taking_soon(self, id: str, work: Any) -> None:
-        task = self.loop.create_task(
-            work, name=f"resonate_aio take {id}", context=self._variables.copy()
-        )
-        self._taking[id] = task
-        task.add_done_callback(lambda done: self._taken(id, done))
-
-    def _taken(self, id: str, done: asyncio.Task[None]) -> None:
-        self._taking.pop(id, None)
-        if not done.cancelled() and (error := done.exception()) is not None:
-            logger.error("taking %r failed: %r", id, error, exc_info=error, extra={"id": id})
-
-    async def _take(self, message: Execute) -> None:
-        """An execute message: acquire the task, find its function, replay it."""
-        found = await self.store.call(PromiseGet(message.id))
-        if found.promise is None or not is_pending(found.promise):
-            return
-        try:
-            callee = self._callee_for(found.promise)
-        except ResonateError as error:
-            self._set_aside(message.id, error)
-            return
-        reply = await self.store.call(
-            TaskAcquire(message.id, message.version, self._pid, FOREVER_MS)
-        )
-        if reply.status == 200 and reply.task is not None and reply.promise is not None:
-            await self._resume(reply.task, reply.promise, callee, NO_OPTIONS)
-
-    async def _resume(
-        self,
-        task: Task,
-        promise: Promise,
-        callee: Callee,
-        options: CallOptions,
-        ended: Ended | None = None,
-    ) -> None:
-        records = await self.store.load(task.id)
-        root = self._root(callee, promise, options)
-        try:
-            await open_arguments(root, promise, self.encoders)
-        except ResonateError as error:
-            self._failed(task.id, error)
-            self._set_aside(task.id, error)
-            await self._give_back(task)
-            return
-        if not self._accepting:
-            await self._give_back(task)
-            return
-        self._start(Held(task, root, callee), records, ended)
-
-    def _callee_for(self, promise: Promise) -> Callee:
-        """The registered function an invocation names.
-
-        Raises:
-            FunctionNotFoundError: It is not registered here.
-            ValueCodecError: The invocation cannot be read.
-        """
-        data = decode(promise.param.data)
-        name = data.get("func") if isinstance(data, dict) else None
-        version = data.get("version", 1) if isinstance(data, dict) else 1
-        if not isinstance(name, str) or not isinstance(version, int):
-            raise ValueCodecError(f"promise {promise.id!r} holds no invocation (func, args)")
-        return self._resolve(name, version)
-
-    def _root(self, callee: Callee, promise: Promise, options: CallOptions) -> RootCall:
-        root = RootCall(callee, promise, options)
-        data = decode(promise.param.data)
-        if isinstance(data, dict):
-            args, kwargs = data.get("args"), data.get("kwargs")
-            root.args = tuple(args) if isinstance(args, list) else () if args is None else (args,)
-            root.kwargs = kwargs if isinstance(kwargs, dict) else {}
-            if callee.takes_plain:
-                root.takes_live = True
-            else:
-                root.data = encode({"args": root.args, "kwargs": root.kwargs})
-        return root
-
-    def _start(self, execution: Held, records: list[Promise], ended: Ended | None) -> None:
-        id = execution.id
-        self._held[id] = execution
+    def hold(self, execution: Held, records: list[Promise], ended: Ended | None) -> None:
+        """Run an execution whose lease is held."""
+        self._held[execution.id] = execution
         execution.ended = ended
         if records:
             execution.remember(records)
-        self._drive(execution)
-
-    def _drive(self, execution: Held) -> None:
         root = execution.root
         assert isinstance(root, RootCall)
-        body = LiveBody(self.scheduler, execution, root, self._variables.copy(), execution.id)
+        body = LiveBody(self.scheduler, execution, root, self.variables.copy(), execution.id)
+        body.joint = execution.joint
         execution.body = body
         self.scheduler.soon(_begin, self.scheduler, body)
 
@@ -316,7 +279,7 @@ class Worker:
             execution.ended(root.id, record)
         execution.life = Life.DROPPED
         execution.body = None
-        self._forget_watches(execution)
+        self._waits.forget(execution)
 
     def _taken_away(self, promise: Promise) -> None:
         """A promise whose task somebody held was settled, not by its holder."""
@@ -343,15 +306,23 @@ class Worker:
             execution = self._held.get(call.id)
         if execution is None or execution.life is not ALIVE:
             return
+        assert isinstance(execution, Held)
         logger.warning("the lease of %r was lost; its frames are dropped", execution.id)
         self.scheduler.interrupts.drop(execution)
-        self._held.pop(execution.id, None)
-        _not_here_any_more(execution)
+        if self._held.get(execution.id) is execution:
+            del self._held[execution.id]
+        execution.not_here_any_more()
+
+    def _lease_ended(self, id: str, version: int) -> None:
+        """The store found that a lease has ended, before a write did."""
+        held = self._held.get(id)
+        if held is not None and held.version == version:
+            self.lost(held, held.root)
 
     def dropped(self, execution: Execution) -> None:
         """An execution records nothing any more: its frames die, what it watched is let go."""
         assert isinstance(execution, Held)
-        self._forget_watches(execution)
+        self._waits.forget(execution)
         if execution.bodies:
             self._dying[execution] = None
 
@@ -363,9 +334,12 @@ class Worker:
         held = self._held.pop(execution.id, None)
         if held is None or not self._accepting:
             return
-        _not_here_any_more(held)
-        self._poison.set_aside(held.id, self._try_again)
-        self._unwaited = self.store.post(TaskRelease(held.id, held.version))
+        held.not_here_any_more()
+        self._taking.leave_alone(held.id)
+        if self.store.in_process:
+            self._unwaited = self.store.post(TaskRelease(held.id, held.version))
+        else:
+            self.chore(self._release(held))
 
     def stopped(self, execution: Execution, error: ResonateError) -> None:
         """The program cannot go on (law 5, S42): waiters here get the error, the promise stays."""
@@ -377,7 +351,7 @@ class Worker:
         held = self._held.pop(execution.id, None)
         self._failed(execution.id, error)
         if held is not None:
-            self._set_aside(execution.id, error, log=False)
+            self._taking.set_aside(execution.id, error, log=False)
             self.chore(self._release(held))
 
     def held(self, body: LiveBody) -> None:
@@ -396,98 +370,35 @@ class Worker:
         if execution.stopping is not None and not execution.stopping.done():
             execution.stopping.set_result(None)
 
-    # -- waiting for promises others settle --------------------------------------------
-
-    def watch(self, call: Call) -> None:
-        """Hear when this call's promise is settled."""
-        assert call.body is not None  # a root is watched by its execution
-        execution = call.body.execution
-        assert isinstance(execution, Held)
-        if call in execution.watched or call.is_ended:
-            return
-
-        assert isinstance(call, DurableCall)
-        execution.watched[call] = heard = call.settled_elsewhere
-        self.store.watch(call.promise_id, heard)
-
-    def call_settled(self, call: DurableCall[Any], promise: Promise) -> None:
-        """A promise that a call waits for was settled."""
-        execution = call.home.execution
-        assert isinstance(execution, Held)
-        execution.watched.pop(call, None)
-        self.scheduler.soon(self.scheduler.settled, call, promise)
-
-    def unwatch(self, call: Call) -> None:
-        """Do not hear of it any more."""
-        execution = call.body.execution if call.body is not None else None
-        if isinstance(execution, Held) and (heard := execution.watched.pop(call, None)):
-            self.store.unwatch(call.promise_id, heard)
-
-    def _forget_watches(self, execution: Held) -> None:
-        for call, heard in execution.watched.items():
-            self.store.unwatch(call.promise_id, heard)
-        execution.watched.clear()
-
-    def at_deadline(self, call: DurableCall[Any]) -> None:
-        """A local child with a deadline of its own: end it when that comes (S14, S20)."""
-        wait_s = max(call.timeout_at_ms - self._clock.now_ms(), 0) / 1000
-        call.timer = self.loop.call_later(wait_s, self._overdue, call)
-
-    def _overdue(self, call: DurableCall[Any]) -> None:
-        if call.is_ended or call.cut or call.home.execution.life is not ALIVE:
-            return
-        if self._clock.now_ms() < call.timeout_at_ms:
-            self.at_deadline(call)
-            return
-        self.scheduler.overdue(call)
-
     # -- giving back -------------------------------------------------------------------
 
-    async def _give_back(self, task: Task) -> None:
-        await self.store.call(TaskRelease(task.id, task.version))
-
     async def _release(self, execution: Held) -> None:
-        self._held.pop(execution.id, None)
-        if execution.life is not Life.CANCELED:
+        if self._held.get(execution.id) is execution:
+            del self._held[execution.id]
+        if execution.life is Life.CANCELED:
+            return
+        try:
             await self.store.call(TaskRelease(execution.id, execution.version))
-
-    def _set_aside(self, id: str, error: BaseException, *, log: bool = True) -> None:
-        delay_s = self._poison.set_aside(id, self._try_again)
-        if log and self._poison.is_news(id, error):
-            logger.error(
-                "%r cannot run here, next try in %.0f s: %s", id, delay_s, error, extra={"id": id}
-            )
-
-    def _try_again(self, id: str) -> None:
-        if self._accepting and id not in self._held and id not in self._taking:
-            self._taking_soon(id, self._retake(id))
-
-    async def _retake(self, id: str) -> None:
-        found = await self.store.call(TaskGet(id))
-        if found.task is not None and found.task.state is TaskState.PENDING:
-            await self._take(Execute(id, found.task.version))
+        except ResonateStoreError as error:
+            if self.store.in_process:
+                raise
+            logger.warning("%r could not be given back: %s", execution.id, error)
 
     def function_registered(self) -> None:
         """A function was registered: what was put aside may be runnable now (S53)."""
         self._poison.retry_all()
 
-    def chore(self, work: Any) -> None:
+    def chore(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Do something in a task of the worker; `stop` ends it."""
-        task = self.loop.create_task(
-            work, name="resonate_aio chore", context=self._variables.copy()
-        )
+        task = self.loop.create_task(work, name="resonate_aio chore", context=self.variables.copy())
         self._chores.add(task)
         task.add_done_callback(self._chore_done)
+        return task
 
     def _chore_done(self, task: asyncio.Task[Any]) -> None:
         self._chores.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("a background chore failed: %r", error, exc_info=error)
-
-
-def _not_here_any_more(execution: Execution) -> None:
-    if isinstance(execution, Held) and execution.ended is not None:
-        execution.ended(execution.id, None)
 
 
 def _begin(scheduler: Scheduler, body: LiveBody) -> None:

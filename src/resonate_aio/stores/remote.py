@@ -26,7 +26,6 @@ from ..protocol.dialects import (
     TARGET,
     Dialect,
     dialect_of,
-    origin_of,
     root_tags,
 )
 from ..protocol.records import Promise, PromiseState, Task, TaskState, Value
@@ -34,14 +33,12 @@ from ..protocol.requests import (
     Message,
     PromiseCreate,
     PromiseGet,
-    PromiseRegisterCallback,
     PromiseSettle,
     Reply,
     Request,
     TaskAcquire,
     TaskCreate,
     TaskHeartbeat,
-    TaskRef,
     TaskRelease,
     TaskSuspend,
     Unblock,
@@ -51,7 +48,9 @@ from .http_session import HttpSession
 from .lineage import unstorable
 from .remote_calls import RemoteCalls
 from .remote_fences import RemoteFences
+from .remote_leases import RemoteLeases
 from .remote_load import RemoteLoad
+from .remote_server import RemoteServer
 from .remote_watches import RemoteWatches
 
 if TYPE_CHECKING:
@@ -100,13 +99,22 @@ class RemoteStore:
         self._dialect = dialect
         self._make_source = messages
         self._calls = RemoteCalls(http)
-        self._fences = RemoteFences(self._ask, self.sweeps_all, http.rng)
+        self._server = RemoteServer(self._calls, dialect)
+        self._fences = RemoteFences(self._ask, self._server.sweeps_all, self._gone, http.rng)
         self._watches = RemoteWatches(self._ask, http.rng, url=http.url)
-        self._calls.is_held = self._fences.is_held
+        self._leases = RemoteLeases(
+            self._ask,
+            self._server.beat,
+            self._watches.watch,
+            self._watches.unwatch,
+            ttl_s=ttl_s,
+            rng=http.rng,
+        )
+        self._calls.is_held = self._leases.is_held
         self._incarnation = ""
         self._preloads: dict[str, tuple[Promise, ...]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._mixes_origins: asyncio.Task[bool] | None = None
+        self._leaving: set[asyncio.Task[None]] = set()
         self._users = 0
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -131,7 +139,7 @@ class RemoteStore:
             return
         self._loop = loop
         self._incarnation = uuid.uuid4().hex[:12]
-        self._mixes_origins = None
+        self._server.open(self._incarnation)
         await self.http.open()
         self._watches.open()
 
@@ -144,11 +152,13 @@ class RemoteStore:
             return
         self._loop = None
         await self._fences.stop()
+        await self._leases.stop()
         await self._watches.stop()
-        tasks = [*self._tasks, *([self._mixes_origins] if self._mixes_origins else [])]
+        await self._server.stop()
+        tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, *self._leaving, return_exceptions=True)
         self._preloads.clear()
         await self.http.close()
 
@@ -181,10 +191,12 @@ class RemoteStore:
     async def _call(self, request: Request) -> Reply:
         match request:
             case TaskCreate() | TaskAcquire():
-                return await self._claimed(await self._ask(self._as_holder(request)))
+                claim = self._as_holder(request)
+                return await self._claimed(await self._ask(claim), claim.pid)
             case TaskHeartbeat(pid=pid, tasks=tasks):
-                return await self._beat(self._holder(pid), tasks)
+                return await self._server.beat(self._holder(pid), tasks)
             case TaskRelease(id=id, version=version):
+                await self._fences.quiet(id, version)
                 reply = await self._ask(request)
                 self._gone(id, version)
                 return reply
@@ -221,13 +233,14 @@ class RemoteStore:
         tags = {**root_tags(create.id, self._dialect), **create.tags}
         return msgspec.structs.replace(create, tags=tags)
 
-    async def _claimed(self, reply: Reply) -> Reply:
+    async def _claimed(self, reply: Reply, holder: str) -> Reply:
         """Remember what is held from now on; its promise is made to tell the dialect of its ids."""
         task, promise = reply.task, reply.promise
         if reply.status != _DONE or task is None or promise is None:
             return reply
         if task.state is not TaskState.ACQUIRED:
             return reply
+        self._leases.hold(task.id, task.version, holder)
         dialect = dialect_of(promise) or await self._dialect_found(task, promise, reply.preload)
         if promise.tags.get(IDS_TAG) != dialect:
             promise = msgspec.structs.replace(promise, tags={**promise.tags, IDS_TAG: dialect})
@@ -251,62 +264,9 @@ class RemoteStore:
         return self._dialect
 
     def _gone(self, id: str, version: int) -> None:
+        self._leases.let_go(id, version)
         self._fences.let_go(id, version)
         self._preloads.pop(id, None)
-
-    # -- leases
-
-    async def mixes_origins(self) -> bool:
-        """Whether one request may name tasks of several origins (current-protocol §1).
-
-        The servers that do not allow it are those that sweep only promises with a target.
-        They refuse a callback between two origins before they look for its promises.
-        """
-        if self._mixes_origins is None:
-            self._mixes_origins = self._open_loop().create_task(
-                self._probe_origins(), context=ContextVars()
-            )
-        return await asyncio.shield(self._mixes_origins)
-
-    sweeps_all = mixes_origins
-    """The same question: see `mixes_origins`."""
-
-    async def _probe_origins(self) -> bool:
-        name = f"resonate-aio-{self._incarnation}"
-        while True:
-            try:
-                reply = await self._ask(PromiseRegisterCallback(f"{name}-a", f"{name}-b"))
-            except ResonateStoreError as error:
-                logger.error("%s", error)
-                await asyncio.sleep(_STOP_S)
-                continue
-            return reply.status == 404
-
-    async def _beat(self, holder: str, tasks: tuple[TaskRef, ...]) -> Reply:
-        """Extend leases: one request for each origin, unless the server takes them mixed."""
-        groups: dict[str, list[TaskRef]] = {}
-        if len(tasks) > 1 and not await self.mixes_origins():
-            for task in tasks:
-                groups.setdefault(origin_of(task.id, self._dialect), []).append(task)
-        elif tasks:
-            groups[""] = list(tasks)
-        requests = [TaskHeartbeat(holder, tuple(group)) for group in groups.values()]
-        replies = await asyncio.gather(*map(self._beat_once, requests))
-        return next((reply for reply in replies if reply.status != _DONE), Reply(_DONE))
-
-    async def _beat_once(self, request: TaskHeartbeat) -> Reply:
-        """A beat that is lost is not sent again: the next one is due before the lease ends."""
-        try:
-            reply = await self._calls.ask(request, tries=2)
-        except ResonateStoreError as error:
-            logger.warning("a heartbeat was lost: %s", error)
-            return Reply(int(error.code) or 503, error=str(error))
-        if reply.status == _BAD and len(request.tasks) > 1:
-            # The origins differ by the server's reading of the ids: one by one, then.
-            single = [TaskHeartbeat(request.pid, (task,)) for task in request.tasks]
-            replies = await asyncio.gather(*map(self._beat_once, single))
-            return next((one for one in replies if one.status != _DONE), Reply(_DONE))
-        return reply
 
     # -- the fenced door
 
@@ -340,6 +300,7 @@ class RemoteStore:
         context: Any,
     ) -> Promise | Refusal | None:
         """Settle the task's own promise and end the task; the answer comes later."""
+        self._leases.ending(task_id, version)
         return self._fences.fulfill(task_id, version, state, value, acked, context)
 
     def flush(self) -> None:
@@ -374,16 +335,20 @@ class RemoteStore:
         pid: str,
         deliver: Callable[[Message], None],
         taken: Callable[[Promise], None] | None = None,
+        lost: Callable[[str, int], None] | None = None,
     ) -> Callable[[], None]:
         """Receive messages for poll addresses of this group and pid (S53).
 
-        Nobody is told here that a held promise was settled by others (`taken`): its holder
-        watches it.
+        One worker at a time: the latest subscriber is told of what is taken and lost. A group
+        that no address can name is private: nobody else's messages come to it.
 
         Returns:
             A function that ends the subscription; calling it twice does no harm.
         """
         loop = self._open_loop()
+        if "\0" in group:
+            group = f"resonate-aio-{self._incarnation}"
+        self._leases.taken, self._leases.lost = taken, lost
         source = self._make_source()
         # Registered before the stream stands, and once more when it does.
         self._watches.listen_at(f"poll://uni@{group}/{pid}")
@@ -401,9 +366,9 @@ class RemoteStore:
 
         def leave() -> None:
             if self._loop is loop:
-                ended = loop.create_task(_end(started, source), context=ContextVars())
-                self._tasks.add(ended)
-                ended.add_done_callback(self._tasks.discard)
+                left = loop.create_task(_end(started, source), context=ContextVars())
+                self._leaving.add(left)
+                left.add_done_callback(self._leaving.discard)
 
         return leave
 
@@ -414,5 +379,6 @@ class RemoteStore:
 
 
 async def _end(started: asyncio.Task[None], source: MessageSource) -> None:
+    started.cancel()
     await asyncio.wait([started])
     await source.stop()

@@ -65,11 +65,19 @@ class RemoteFences:
     Args:
         ask: Carries out one request.
         sweeps_all: Tells whether the server sweeps every overdue promise by itself (S63).
+        gone: Told (id, version) of a task that a write showed to be held no more.
         rng: Where the jitter comes from.
     """
 
-    def __init__(self, ask: Ask, sweeps_all: Callable[[], Awaitable[bool]], rng: Random) -> None:
+    def __init__(
+        self,
+        ask: Ask,
+        sweeps_all: Callable[[], Awaitable[bool]],
+        gone: Callable[[str, int], None],
+        rng: Random,
+    ) -> None:
         self._ask = ask
+        self._gone = gone
         self._rng = rng
         self._sweeps_all = sweeps_all
         self._held: dict[str, Held] = {}
@@ -83,11 +91,6 @@ class RemoteFences:
         """A task was claimed for this client."""
         self._held[root.id] = Held(root, version, dialect)
 
-    def is_held(self, id: str, version: int) -> bool:
-        """Whether this client holds the task at this version, as far as it knows."""
-        held = self._held.get(id)
-        return held is not None and held.version == version
-
     def start_of(self, id: str) -> str | None:
         """How the ids below a held execution begin; None where it is not held."""
         held = self._held.get(id)
@@ -95,8 +98,14 @@ class RemoteFences:
 
     def let_go(self, id: str, version: int) -> None:
         """The task is not held at this version any more."""
-        if self.is_held(id, version):
+        if self._of(id, version) is not None:
             del self._held[id]
+
+    async def quiet(self, id: str, version: int) -> None:
+        """Return when nothing of the execution is on the way any more."""
+        held = self._of(id, version)
+        if held is not None and held.under_way:
+            await asyncio.wait(list(held.under_way))
 
     async def stop(self) -> None:
         """Give up what is on the way."""
@@ -244,9 +253,8 @@ class RemoteFences:
         if reply.status in _BAD:
             settle = _rejected(id, "record", reply)
             reply = await self._patiently(TaskFulfill(id, held.version, settle))
-        answer = self._answer(id, held, reply)
-        self.let_go(id, held.version)
-        return answer
+        self._gone(id, held.version)
+        return self._answer(id, held, reply)
 
     # -- the ways out
 
@@ -280,7 +288,7 @@ class RemoteFences:
             return reply.promise
         level = logging.DEBUG if reply.status == 409 else logging.WARNING
         logger.log(level, "a write of %r is refused (%s): %s", id, reply.status, reply.error)
-        self.let_go(id, held.version)
+        self._gone(id, held.version)
         return LOST
 
 

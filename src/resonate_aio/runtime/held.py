@@ -1,0 +1,56 @@
+"""An execution that this process holds: the machine's part, and what its holder knows of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from ..execution.call import Call
+from ..execution.execution import Execution
+from ..protocol.dialects import SEPARATORS, Dialect, dialect_of
+from ..protocol.records import Promise, Task
+from .awaitables import RootCall
+from .bodies import LiveBody
+from .functions import Callee
+
+Ended = Callable[[str, Promise | None], None]
+"""Called as ended(id, settled record), or ended(id, None): it does not end here any more."""
+
+
+class Held(Execution):
+    """An execution with what its holder knows of it.
+
+    Attributes:
+        body: The root's body, while it lives.
+        ended: Whom to tell of its end.
+        stopping: Done when the last of its dropped frames has ended.
+        watched: The calls whose promises are watched, and who hears of each.
+    """
+
+    __slots__ = ("body", "callee", "ended", "stopping", "watched")
+
+    def __init__(self, task: Task, promise: Promise, root: RootCall, callee: Callee) -> None:
+        super().__init__(task.id, task.version, root)
+        self.joint = SEPARATORS[dialect_of(promise) or Dialect.DOT]
+        self.callee = callee
+        self.ended: Ended | None = None
+        self.body: LiveBody | None = None
+        self.stopping: asyncio.Future[None] | None = None
+        self.watched: dict[Call, Callable[[Promise], None]] = {}
+
+    def not_here_any_more(self) -> None:
+        """It does not end here: who waits for it has to hear of it elsewhere."""
+        if self.ended is not None:
+            self.ended(self.id, None)
+
+    @property
+    def runs_a_leaf(self) -> bool:
+        """Whether a function of it that made no ctx call is running now."""
+        return any(
+            isinstance(body, LiveBody)
+            and body.started
+            and not body.frame_over
+            and not body.is_dead
+            and not body.made_calls
+            for body in self.bodies
+        )

@@ -1,0 +1,212 @@
+"""Taking work: from a message that there is some to an execution that runs here.
+
+In a store of this process a task is looked at before it is acquired. On a server it is
+acquired first, which saves a request of four, and given back where it cannot run here. What
+cannot run here is put aside with a growing delay (S42).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ResonateError, ResonateStoreError, ValueCodecError
+from ..protocol.records import Promise, Task, TaskState, is_pending, is_timer
+from ..protocol.requests import Execute, Message, PromiseGet, TaskAcquire, TaskGet, TaskRelease
+from ..protocol.values import decode, encode
+from .awaitables import RootCall
+from .encoding import open_arguments
+from .functions import Callee
+from .held import Ended, Held
+from .options import NO_OPTIONS, CallOptions
+from .poison import Poison
+
+if TYPE_CHECKING:
+    from .worker import Worker
+
+logger = logging.getLogger("resonate_aio.worker")
+
+FOREVER_MS = 2**52
+"""The lease of an in-process holder ends with the process; servers' stores name a shorter one."""
+
+
+class Taking:
+    """The worker's part that takes work.
+
+    Args:
+        resolve: Finds a registered function by name and version (0: the newest).
+        failed: Told (id, error) when an execution cannot run here.
+    """
+
+    def __init__(
+        self,
+        worker: Worker,
+        pid: str,
+        resolve: Callable[[str, int], Callee],
+        failed: Callable[[str, BaseException], None],
+        poison: Poison,
+    ) -> None:
+        self._worker = worker
+        self._store = worker.store
+        self._pid = pid
+        self._resolve = resolve
+        self._failed = failed
+        self._poison = poison
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    @property
+    def tasks(self) -> list[asyncio.Task[None]]:
+        """What is being taken now."""
+        return list(self._tasks.values())
+
+    def deliver(self, message: Message) -> None:
+        """Hear a message: there is an execution to take."""
+        if not isinstance(message, Execute) or not self._worker.accepts:
+            return
+        id = message.id
+        if self._worker.holds(id) or id in self._tasks or self._poison.is_set_aside(id):
+            return
+        self.soon(id, self._take(message))
+
+    def soon(self, id: str, work: Coroutine[Any, Any, None]) -> None:
+        """Take an execution in a task of its own."""
+        worker = self._worker
+        task = worker.loop.create_task(
+            work, name=f"resonate_aio take {id}", context=worker.variables.copy()
+        )
+        self._tasks[id] = task
+        task.add_done_callback(lambda done: self._taken(id, done))
+
+    def _taken(self, id: str, done: asyncio.Task[None]) -> None:
+        self._tasks.pop(id, None)
+        if not done.cancelled() and (error := done.exception()) is not None:
+            logger.error("taking %r failed: %r", id, error, exc_info=error, extra={"id": id})
+
+    async def _take(self, message: Execute) -> None:
+        """An execute message: acquire the task, find its function, replay it."""
+        if not self._store.in_process:
+            await self._take_from_server(message)
+            return
+        found = await self._store.call(PromiseGet(message.id))
+        if found.promise is None or not is_pending(found.promise):
+            return
+        try:
+            callee = self._callee_for(found.promise)
+        except ResonateError as error:
+            self.set_aside(message.id, error)
+            return
+        reply = await self._store.call(
+            TaskAcquire(message.id, message.version, self._pid, FOREVER_MS)
+        )
+        if reply.status == 200 and reply.task is not None and reply.promise is not None:
+            await self.resume(reply.task, reply.promise, callee, NO_OPTIONS)
+
+    async def _take_from_server(self, message: Execute) -> None:
+        try:
+            reply = await self._store.call(
+                TaskAcquire(message.id, message.version, self._pid, FOREVER_MS)
+            )
+        except ResonateStoreError as error:
+            self.set_aside(message.id, error)
+            return
+        task, promise = reply.task, reply.promise
+        if reply.status != 200 or task is None or promise is None:
+            return  # somebody else was faster, or it is over
+        if is_timer(promise):
+            # Another client's sleep with a target: its deadline ends it, nobody runs it. To give
+            # it back would bring it again at once.
+            self._poison.set_aside(task.id, self._try_again)
+            return
+        try:
+            callee = self._callee_for(promise)
+            await self.resume(task, promise, callee, NO_OPTIONS)
+        except ResonateError as error:
+            self.set_aside(task.id, error)
+            await self.give_back(task)
+
+    async def resume(
+        self,
+        task: Task,
+        promise: Promise,
+        callee: Callee,
+        options: CallOptions,
+        ended: Ended | None = None,
+    ) -> None:
+        """Start an execution that is held, with what earlier lives recorded."""
+        # Of a task that was never held before, a server has no record that a create would not
+        # bring to light.
+        is_new = task.version == 1 and not self._store.in_process
+        records = [] if is_new else await self._store.load(task.id)
+        root = self.root(callee, promise, options)
+        try:
+            await open_arguments(root, promise, self._worker.encoders)
+        except ResonateError as error:
+            self._failed(task.id, error)
+            self.set_aside(task.id, error)
+            await self.give_back(task)
+            return
+        if not self._worker.accepts:
+            await self.give_back(task)
+            return
+        self._worker.hold(Held(task, promise, root, callee), records, ended)
+
+    def _callee_for(self, promise: Promise) -> Callee:
+        """The registered function an invocation names.
+
+        Raises:
+            FunctionNotFoundError: It is not registered here.
+            ValueCodecError: The invocation cannot be read.
+        """
+        data = decode(promise.param.data)
+        name = data.get("func") if isinstance(data, dict) else None
+        version = data.get("version", 1) if isinstance(data, dict) else 1
+        if not isinstance(name, str) or not isinstance(version, int):
+            raise ValueCodecError(f"promise {promise.id!r} holds no invocation (func, args)")
+        return self._resolve(name, version)
+
+    @staticmethod
+    def root(callee: Callee, promise: Promise, options: CallOptions) -> RootCall:
+        """The root call of an execution, its arguments as the promise carries them."""
+        root = RootCall(callee, promise, options)
+        data = decode(promise.param.data)
+        if isinstance(data, dict):
+            args, kwargs = data.get("args"), data.get("kwargs")
+            root.args = tuple(args) if isinstance(args, list) else () if args is None else (args,)
+            root.kwargs = kwargs if isinstance(kwargs, dict) else {}
+            if callee.takes_plain:
+                root.takes_live = True
+            else:
+                root.data = encode({"args": root.args, "kwargs": root.kwargs})
+        return root
+
+    # -- what cannot run here
+
+    async def give_back(self, task: Task) -> None:
+        """Release a task that is not run here."""
+        try:
+            await self._store.call(TaskRelease(task.id, task.version))
+        except ResonateStoreError as error:
+            logger.warning("%r could not be given back: %s", task.id, error)
+
+    def set_aside(self, id: str, error: BaseException, *, log: bool = True) -> None:
+        """Leave the execution alone for a while, then try again."""
+        delay_s = self._poison.set_aside(id, self._try_again)
+        if log and self._poison.is_news(id, error):
+            logger.error(
+                "%r cannot run here, next try in %.0f s: %s", id, delay_s, error, extra={"id": id}
+            )
+
+    def leave_alone(self, id: str) -> None:
+        """The same, without a word."""
+        self._poison.set_aside(id, self._try_again)
+
+    def _try_again(self, id: str) -> None:
+        if self._worker.accepts and not self._worker.holds(id) and id not in self._tasks:
+            self.soon(id, self._retake(id))
+
+    async def _retake(self, id: str) -> None:
+        found = await self._store.call(TaskGet(id))
+        if found.task is not None and found.task.state is TaskState.PENDING:
+            await self._take(Execute(id, found.task.version))
