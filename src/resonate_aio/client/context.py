@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import random
 import sys
-import time
 from collections.abc import Callable, Coroutine, Generator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
@@ -14,9 +12,11 @@ from ..errors import ContextMisuseError
 from ..execution.body import Branch
 from ..execution.call import DETACHED, RUN, TIMEOUT, CallKind
 from ..runtime.awaitables import DurableCall, DurablePromise, TimeLimit, misuse
-from ..runtime.functions import Callee, FunctionKind, Remote
-from ..runtime.options import NO_OPTIONS, CallOptions, change, seconds
+from ..runtime.functions import Callee, Remote
+from ..runtime.options import NO_OPTIONS, PROMISE_KEYS, change, seconds
 from ..runtime.stamps import current_branch
+from .info import LOGGER, Info, ReplaySilent
+from .recorded import Random, Time
 
 if TYPE_CHECKING:
     from ..runtime.bodies import LiveBody
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 _MISSING: Any = object()
 
 
@@ -60,7 +61,7 @@ class Context:
     @property
     def logger(self) -> logging.LoggerAdapter[logging.Logger]:
         """A logger that is silent while recorded calls are replayed."""
-        return _ReplaySilent(_LOGGER, {"id": self._body.id, "_body": self._body})
+        return ReplaySilent(LOGGER, {"id": self._body.id, "_body": self._body})
 
     def get_dependency(self, name: str, default: Any = _MISSING) -> Any:
         """An object set with `Resonate.set_dependency` in this process.
@@ -256,13 +257,16 @@ class Context:
         Args:
             id: Its id; derived where absent. An existing promise of that id is returned.
             timeout: Seconds until it is rejected as timed out.
+            idempotency_key: A key, or what makes one of the id; the id itself where absent.
+                Awaiting the promise of an existing id raises ResonateStoreError (code 409)
+                when it was created with another key.
             data: JSON-able data stored with it.
             tags: Tags stored with it.
         """
-        options = NO_OPTIONS
         given = {"id": id, "timeout": timeout, "tags": tags, "idempotency_key": idempotency_key}
+        options = NO_OPTIONS
         if any(value is not None for value in given.values()):
-            options = change(NO_OPTIONS, given, frozenset(given))
+            options = change(NO_OPTIONS, given, PROMISE_KEYS)
         call: DurableCall[DurablePromise[Any]] = DurableCall(
             CallKind.PROMISE,
             self._branch(),
@@ -309,6 +313,14 @@ class Context:
         """Durable randomness: `await ctx.random.random()` gives the same after recovery."""
         return Random(self)
 
+    def typesafe(self, call: DurableCall[T]) -> Generator[Any, Any, T]:
+        """A call for generators whose result type checkers know.
+
+        `value = yield from ctx.typesafe(ctx.run(f))` is `value = yield ctx.run(f)` with a type.
+        """
+        value: T = yield call
+        return value
+
     # -- inside ------------------------------------------------------------------------
 
     def _branch(self) -> Branch:
@@ -332,135 +344,3 @@ class Context:
 
     def _inline(self, callee: Callee, args: tuple[Any, ...]) -> DurableCall[Any]:
         return DurableCall(RUN, self._branch(), callee, args, {}, True, sys._getframe(2))
-
-
-class Info:
-    """What a function may know of its own call."""
-
-    __slots__ = ("_body",)
-
-    def __init__(self, body: LiveBody) -> None:
-        self._body = body
-
-    @property
-    def attempt(self) -> int:
-        """The number of this attempt, from 1, in this process (S40)."""
-        return self._body.attempt
-
-    @property
-    def tags(self) -> dict[str, str]:
-        """The tags given to the call."""
-        options: CallOptions = self._body.call.options_
-        return dict(options.tags or {})
-
-    @property
-    def timeout(self) -> int:
-        """The deadline, milliseconds since the epoch."""
-        return self._body.call.timeout_at_ms
-
-    @property
-    def version(self) -> int:
-        """The version of the function that runs."""
-        callee = self._body.call.callee
-        return callee.version if callee is not None else 1
-
-    @property
-    def idempotency_key(self) -> str:
-        """The idempotency key of the call: its id unless one was given."""
-        key = self._body.call.options_.idempotency_key
-        if callable(key):
-            return key(self._body.id)
-        return key if key is not None else self._body.id
-
-
-_STRFTIME = Callee(time.strftime, "time.strftime", kind=FunctionKind.INLINE)
-
-
-class Time:
-    """`ctx.time`: the clock, recorded."""
-
-    __slots__ = ("_ctx",)
-
-    def __init__(self, ctx: Context) -> None:
-        self._ctx = ctx
-
-    def time(self) -> DurableCall[float]:
-        """Seconds since the epoch."""
-        return self._ctx._inline(self._ctx._core.time_callee, ())
-
-    def strftime(self, format: str) -> DurableCall[str]:  # noqa: A002  seed 001's name
-        """The local time, formatted."""
-        return self._ctx._inline(_STRFTIME, (format,))
-
-
-_SOURCE = random.SystemRandom()
-_RANDOM = {
-    name: Callee(getattr(_SOURCE, name), f"random.{name}", kind=FunctionKind.INLINE)
-    for name in (
-        "betavariate",
-        "choice",
-        "expovariate",
-        "getrandbits",
-        "randint",
-        "random",
-        "randrange",
-        "triangular",
-    )
-}
-
-
-class Random:
-    """`ctx.random`: random numbers, recorded."""
-
-    __slots__ = ("_ctx",)
-
-    def __init__(self, ctx: Context) -> None:
-        self._ctx = ctx
-
-    def random(self) -> DurableCall[float]:
-        """A float in [0, 1)."""
-        return self._ctx._inline(_RANDOM["random"], ())
-
-    def betavariate(self, alpha: float, beta: float) -> DurableCall[float]:
-        """Beta distribution."""
-        return self._ctx._inline(_RANDOM["betavariate"], (alpha, beta))
-
-    def choice(self, seq: Any) -> DurableCall[Any]:
-        """One element of a non-empty sequence."""
-        return self._ctx._inline(_RANDOM["choice"], (seq,))
-
-    def expovariate(self, lambd: float) -> DurableCall[float]:
-        """Exponential distribution."""
-        return self._ctx._inline(_RANDOM["expovariate"], (lambd,))
-
-    def getrandbits(self, k: int) -> DurableCall[int]:
-        """An integer of k random bits."""
-        return self._ctx._inline(_RANDOM["getrandbits"], (k,))
-
-    def randint(self, a: int, b: int) -> DurableCall[int]:
-        """An integer from a to b, both included."""
-        return self._ctx._inline(_RANDOM["randint"], (a, b))
-
-    def randrange(self, start: int, stop: int | None = None, step: int = 1) -> DurableCall[int]:
-        """An element of range(start, stop, step)."""
-        return self._ctx._inline(_RANDOM["randrange"], (start, stop, step))
-
-    def triangular(
-        self, low: float = 0.0, high: float = 1.0, mode: float | None = None
-    ) -> DurableCall[float]:
-        """Triangular distribution."""
-        return self._ctx._inline(_RANDOM["triangular"], (low, high, mode))
-
-
-_LOGGER = logging.getLogger("resonate_aio.function")
-
-
-class _ReplaySilent(logging.LoggerAdapter[logging.Logger]):
-    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - the standard library's name
-        extra: Any = self.extra
-        return not extra["_body"].is_replaying and super().isEnabledFor(level)
-
-    def process(self, msg: Any, kwargs: Any) -> tuple[Any, Any]:
-        extra: Any = self.extra
-        kwargs["extra"] = {"id": extra["id"], **kwargs.get("extra", {})}
-        return msg, kwargs

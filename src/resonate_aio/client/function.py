@@ -1,11 +1,16 @@
-"""`Function`: what `@resonate.register` leaves in place of a function (R7 to R12)."""
+"""`Function`: what `@resonate.register` leaves in place of a function (R7 to R12).
+
+There is one class for each kind of durable function, so that a type checker knows what a
+direct call gives. They differ in nothing else.
+"""
 
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
+from collections.abc import Coroutine, Generator
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 
-from ..runtime.functions import Callee
+from ..runtime.functions import COROUTINE, GENERATOR, Callee
 from .context import Context
 from .handle import Handle
 
@@ -46,23 +51,27 @@ class Function(Generic[P, R]):
 
     def run(self, id: str, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """Start it here under this id; await the handle for its result."""
-        return self._resonate.run(id, self.func, *args, **kwargs)
+        return self._resonate.run(id, self, *args, **kwargs)
 
     def begin_run(self, id: str, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """Start it here under this id; the same as `run`."""
-        return self._resonate.begin_run(id, self.func, *args, **kwargs)
+        return self._resonate.begin_run(id, self, *args, **kwargs)
 
     def rpc(self, id: str, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """Start it in another process under this id; await the handle for its result."""
-        return self._resonate.rpc(id, self.func, *args, **kwargs)
+        return self._resonate.rpc(id, self, *args, **kwargs)
 
     def begin_rpc(self, id: str, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """Start it in another process under this id; the same as `rpc`."""
-        return self._resonate.begin_rpc(id, self.func, *args, **kwargs)
+        return self._resonate.begin_rpc(id, self, *args, **kwargs)
 
-    def options(self, **options: Any) -> Function[P, R]:
-        """A copy with these options for the calls started through it."""
-        return Function(self.func, self.callee, self._resonate.options(**options))
+    def options(self, **options: Any) -> Self:
+        """A copy with these options for the calls started through it: see `Resonate.options`.
+
+        Raises:
+            TypeError, ValueError: An unknown option, or one of the wrong kind.
+        """
+        return type(self)(self.func, self.callee, self._resonate.options(**options))
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Function):
@@ -74,3 +83,43 @@ class Function(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"<durable function {self.name!r} version {self.version}>"
+
+
+class CoroutineFunction(Function[P, R]):
+    """A registered `async def`."""
+
+    if TYPE_CHECKING:
+
+        def __call__(
+            self, ctx: Context, *args: P.args, **kwargs: P.kwargs
+        ) -> Coroutine[Any, Any, R]:
+            """Call the function directly."""
+
+
+class GeneratorFunction(Function[P, R]):
+    """A registered generator function."""
+
+    if TYPE_CHECKING:
+
+        def __call__(
+            self, ctx: Context, *args: P.args, **kwargs: P.kwargs
+        ) -> Generator[Any, Any, R]:
+            """Call the function directly."""
+
+
+class PlainFunction(Function[P, R]):
+    """A registered `def`."""
+
+    if TYPE_CHECKING:
+
+        def __call__(self, ctx: Context, *args: P.args, **kwargs: P.kwargs) -> R:
+            """Call the function directly."""
+
+
+def function_of(func: Any, callee: Callee, resonate: Resonate) -> Function[Any, Any]:
+    """The registered function, as the class of its kind."""
+    if callee.kind is COROUTINE:
+        return CoroutineFunction(func, callee, resonate)
+    if callee.kind is GENERATOR:
+        return GeneratorFunction(func, callee, resonate)
+    return PlainFunction(func, callee, resonate)

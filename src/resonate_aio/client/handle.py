@@ -4,33 +4,62 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Generator
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from datetime import timedelta
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from ..errors import ResonateError
-from ..protocol.records import Promise
+from ..encoders import Encoder
+from ..errors import ResonateError, ResonateShutdownError, UsageError
+from ..protocol.records import Promise, PromiseState
+from ..protocol.requests import PromiseSettle
 from ..protocol.values import Shape
+from ..runtime.encoding import encoded_outcome
 from ..runtime.options import seconds
-from ..runtime.outcomes import outcome_of
+from ..runtime.outcomes import ENCODER_HEADER, outcome_of
+
+if TYPE_CHECKING:
+    from .core import ClientCore
 
 R = TypeVar("R")
+
+_LOOK_AT_LOOP_S = 1.0
 
 
 class Handle(Generic[R]):
     """A durable execution, seen from outside it.
 
     `await handle` gives its value or raises its error, as often and from as many tasks as
-    you like. Cancelling whoever waits never cancels the work; `promises.cancel(id)` does.
+    you like. Cancelling whoever waits never cancels the work; `cancel()` does.
     """
 
-    __slots__ = ("_created", "_error", "_id", "_loop", "_record", "_shape", "_waiters")
+    __slots__ = (
+        "_core",
+        "_created",
+        "_encoder",
+        "_error",
+        "_future",
+        "_id",
+        "_loop",
+        "_record",
+        "_shape",
+        "_waiters",
+    )
 
-    def __init__(self, id: str, shape: Shape, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        id: str,
+        shape: Shape,
+        loop: asyncio.AbstractEventLoop,
+        core: ClientCore | None = None,
+    ) -> None:
         self._id = id
         self._shape = shape
         self._loop = loop
+        self._core = core
+        self._encoder: Encoder | None = None
         self._record: Promise | None = None
         self._error: BaseException | None = None
+        self._future: asyncio.Future[R] | None = None
         self._created = False
         self._waiters: list[tuple[asyncio.Future[None], Callable[[], bool]]] = []
 
@@ -42,6 +71,11 @@ class Handle(Generic[R]):
     def done(self) -> bool:
         """Whether the outcome is known here."""
         return self._record is not None or self._error is not None
+
+    @property
+    def status(self) -> PromiseState:
+        """The promise's state, as far as it is known here: `pending` until it is done."""
+        return PromiseState.PENDING if self._record is None else self._record.state
 
     async def result(self, timeout: float | timedelta | None = None) -> R:
         """Wait for the outcome.
@@ -70,6 +104,41 @@ class Handle(Generic[R]):
                 f"{self._id!r} did not end within {limit_s:g} s; the work goes on"
             ) from None
 
+    def result_sync(self, timeout: float | timedelta | None = None) -> R:
+        """Wait for the outcome from another thread than the event loop's.
+
+        Args:
+            timeout: Seconds to wait at most; the work goes on after that too.
+
+        Raises:
+            UsageError: It is called where an event loop runs, which it would block.
+            ResonateShutdownError: The handle's event loop does not run (any more).
+            Exception: As `result`.
+        """
+        refuse_loop(f"handle.result_sync() of {self._id!r}", "`await handle.result()`")
+        if timeout is not None:
+            seconds(timeout, "timeout")
+        if not self._loop.is_running():
+            raise ResonateShutdownError(
+                f"the event loop that {self._id!r} was started on does not run: nobody here "
+                "would hear of its end"
+            )
+        waiting = asyncio.run_coroutine_threadsafe(self.result(timeout), self._loop)
+        try:
+            while True:
+                try:
+                    return waiting.result(_LOOK_AT_LOOP_S)
+                except FutureTimeoutError:
+                    if waiting.done():
+                        raise
+                    if not self._loop.is_running():
+                        raise ResonateShutdownError(
+                            f"the event loop ended while {self._id!r} was awaited; the work itself "
+                            "goes on when a client starts again"
+                        ) from None
+        finally:
+            waiting.cancel()
+
     async def created(self) -> Handle[R]:
         """Wait until the promise is durably stored; returns the handle itself.
 
@@ -83,35 +152,87 @@ class Handle(Generic[R]):
             raise self._error
         return self
 
+    async def cancel(self) -> None:
+        """Cancel the work: its promise is cancelled, a body that runs gets `CancelledError`.
+
+        Nothing happens to work that has ended. Durable on return.
+
+        Raises:
+            ResonateError: The promise does not exist, or the store cannot be used.
+        """
+        await self.created()
+        assert self._core is not None  # every handle of a client has its core
+        await self._core.ensure_started()
+        await self._core.store.call(PromiseSettle(self._id, PromiseState.CANCELED))
+
+    async def explain(self) -> str:
+        """What is recorded of the execution: its calls as a tree of text, one line each."""
+        await self.created()
+        assert self._core is not None  # every handle of a client has its core
+        return await self._core.explain(self._id)
+
+    @property
+    def future(self) -> asyncio.Future[R]:
+        """The outcome as one `asyncio.Future`; cancelling that never cancels the work."""
+        if self._future is None:
+            assert self._core is not None  # every handle of a client has its core
+            self._future = self._loop.create_future()
+            self._core.own(self._feed(self._future))
+        return self._future
+
+    async def _feed(self, future: asyncio.Future[R]) -> None:
+        try:
+            value = await self
+        except asyncio.CancelledError:
+            future.cancel()
+            raise
+        except BaseException as error:  # noqa: BLE001  it belongs to those who await the future
+            if not future.done():
+                future.set_exception(error)
+                future.exception()  # nobody has to look at it
+        else:
+            if not future.done():
+                future.set_result(value)
+
     def __await__(self) -> Generator[Any, Any, R]:
         yield from self._until(self.done).__await__()
-        if self._record is None:
+        record = self._record
+        if record is None:
             assert self._error is not None  # done() says so
             raise self._error
-        value, failed = outcome_of(self._record, self._shape)
+        if record.value.headers is None:
+            value, failed = outcome_of(record, self._shape)
+        else:
+            value, failed = yield from self._decoded(record).__await__()
         if failed:
             raise value
         return value  # type: ignore[no-any-return]
 
+    async def _decoded(self, record: Promise) -> tuple[Any, bool]:
+        encoder = self._encoder
+        if encoder is None and self._core is not None and record.value.headers is not None:
+            encoder = self._core.encoders.get(record.value.headers.get(ENCODER_HEADER, ""))
+        return await encoded_outcome(record, self._shape, encoder)
+
     def __repr__(self) -> str:
-        state = str(self._record.state) if self._record else "failed" if self._error else "pending"
+        state = "failed" if self._error is not None else str(self.status)
         return f"<Handle {self._id!r} {state}>"
 
     # -- for the client ----------------------------------------------------------------
 
-    def stored(self) -> None:
+    def _stored(self) -> None:
         """The promise is durably stored."""
         self._created = True
         self._wake()
 
-    def settled(self, record: Promise) -> None:
+    def _settled(self, record: Promise) -> None:
         """The promise is settled."""
         if not self.done():
             self._created = True
             self._record = record
             self._wake()
 
-    def failed(self, error: BaseException) -> None:
+    def _failed(self, error: BaseException) -> None:
         """This process cannot say how it ended, or will not: waiters get the error."""
         if not self.done():
             self._error = error
@@ -125,7 +246,7 @@ class Handle(Generic[R]):
             if asyncio.get_running_loop() is not self._loop:
                 raise ResonateError(
                     f"handle {self._id!r} belongs to another event loop: await it there, or use "
-                    "asyncio.run_coroutine_threadsafe"
+                    "handle.result_sync() in a thread"
                 )
             waiter: asyncio.Future[None] = self._loop.create_future()
             entry = (waiter, reached)
@@ -143,3 +264,16 @@ class Handle(Generic[R]):
                 self._waiters.append((waiter, reached))
             elif not waiter.done():
                 waiter.set_result(None)
+
+
+def refuse_loop(what: str, instead: str) -> None:
+    """What waits without an event loop would block a running one.
+
+    Raises:
+        UsageError: An event loop runs in this thread.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise UsageError(f"{what} would block the event loop that runs here: write {instead}")

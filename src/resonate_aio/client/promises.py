@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ResonateStoreError, ValueCodecError
-from ..protocol.records import EMPTY, Promise, PromiseState, Value
-from ..protocol.requests import PromiseCreate, PromiseGet, PromiseSettle, Reply, Request
-from ..protocol.values import decode, encode, shown
-from ..runtime.options import promise_id, seconds, user_tags
+from ..errors import ResonateStoreError
+from ..protocol.addresses import is_address
+from ..protocol.idempotency import (
+    SETTLE_KEY,
+    key_for,
+    refuse_other_creator,
+    refuse_other_settler,
+    tagged,
+)
+from ..protocol.records import Promise, PromiseState, Task, Value
+from ..protocol.requests import (
+    PromiseCreate,
+    PromiseGet,
+    PromiseRegisterCallback,
+    PromiseRegisterListener,
+    PromiseSearch,
+    PromiseSettle,
+    Reply,
+    Request,
+    TaskCreate,
+)
+from ..runtime.options import promise_id, seconds, string_map, text
+from .search import Page, Search, check_page
+from .stored import check_instant, check_span, low_level_tags, value_of
 
 if TYPE_CHECKING:
     from .core import ClientCore
@@ -18,10 +38,12 @@ _TAGS = {"resonate:external": "true", "resonate:scope": "global"}
 
 
 class Promises:
-    """Create, read and settle promises from anywhere in the process.
+    """Create, read, settle and find promises from anywhere in the process.
 
-    `data` is JSON text as it is stored; `value` is any value, encoded for you.
-    Everything is durable on return.
+    `data` is JSON text as it is stored; `value` is any value, encoded for you. An `ikey` is an
+    idempotency key: of a create, the id itself where absent (S52). Everything is durable on
+    return. Every method raises TypeError or ValueError for an argument that cannot be meant,
+    before anything is stored, and ResonateStoreError for what the store refuses.
     """
 
     __slots__ = ("_core",)
@@ -35,6 +57,8 @@ class Promises:
         timeout: int | None = None,
         *,
         timeout_in: float | timedelta | None = None,
+        ikey: str | None = None,
+        strict: bool = False,
         headers: dict[str, str] | None = None,
         data: str | None = None,
         value: Any = None,
@@ -45,25 +69,55 @@ class Promises:
         Args:
             timeout: Deadline, milliseconds since the epoch (seed 000).
             timeout_in: Deadline in seconds from now, in place of `timeout`.
+            ikey: The key of the create.
+            strict: Whether a promise that is settled already is an error.
+            tags: Of these the reserved `resonate:target`, `resonate:delay` and `resonate:timer`
+                may be set, too: a promise with a target is an execution.
 
         Raises:
-            TypeError, ValueError: An argument of the wrong kind; nothing is stored.
-            ResonateStoreError: The store refused.
+            ResonateStoreError: The id was created with another key, or is settled and
+                `strict` was asked for (code 409).
         """
-        if (timeout is None) == (timeout_in is None):
-            raise TypeError(
-                "give either timeout= (milliseconds since the epoch) or timeout_in= (seconds)"
-            )
-        now_ms = self._core.clock.now_ms()
-        if timeout_in is not None:
-            timeout = now_ms + int(seconds(timeout_in, "timeout_in") * 1000)
-        if isinstance(timeout, bool) or not isinstance(timeout, int):
-            raise TypeError(f"timeout is an int, milliseconds since the epoch, got {timeout!r}")
-        if timeout < 0:
-            raise ValueError(f"timeout must not be negative, got {timeout}")
-        stored = {**_TAGS, **(user_tags(tags) if tags is not None else {})}
-        request = PromiseCreate(promise_id(id), timeout, _value(headers, data, value), stored)
-        return await self._ask(request, id)
+        request = self._create(id, timeout, timeout_in, ikey, headers, data, value, tags)
+        promise = _promise_of(await self._ask(request))
+        _refuse_creator(promise, ikey, strict)
+        return promise
+
+    async def create_with_task(
+        self,
+        id: str,
+        timeout: int,
+        pid: str,
+        ttl: int,
+        *,
+        ikey: str | None = None,
+        strict: bool = False,
+        headers: dict[str, str] | None = None,
+        data: str | None = None,
+        value: Any = None,
+        tags: dict[str, str] | None = None,
+    ) -> tuple[Promise, Task | None]:
+        """Create a promise with a target, and take the lease of its task in the same step.
+
+        For workers written by hand. The task is None where it could not be had: the promise
+        is settled, or its task is held by another.
+
+        Args:
+            timeout: Deadline, milliseconds since the epoch.
+            pid: Who is to hold the lease.
+            ttl: Milliseconds of the lease.
+            tags: They must name a `resonate:target`.
+        """
+        create = self._create(id, timeout, None, ikey, headers, data, value, tags)
+        if "resonate:target" not in create.tags:
+            raise ValueError(f"{id!r} needs the tag resonate:target: who is to execute it")
+        reply = await self._ask(TaskCreate(text(pid, "pid"), check_span(ttl, "ttl"), create))
+        if reply.status == 409:  # its task is held
+            reply = await self._ask(PromiseGet(id))
+        promise = _promise_of(reply)
+        _refuse_creator(promise, ikey, strict)
+        task = reply.task
+        return promise, task if task is not None and task.pid == pid else None
 
     async def get(self, id: str) -> Promise:
         """Read a promise.
@@ -71,85 +125,210 @@ class Promises:
         Raises:
             ResonateStoreError: There is none of that id (code 404).
         """
-        return await self._ask(PromiseGet(promise_id(id)), id)
+        return _promise_of(await self._ask(PromiseGet(promise_id(id))))
 
     async def resolve(
         self,
         id: str,
         data: str | None = None,
         *,
+        ikey: str | None = None,
+        strict: bool = False,
         headers: dict[str, str] | None = None,
         value: Any = None,
     ) -> Promise:
-        """Resolve a promise; a settled one stays as it is (read `state` to know)."""
-        return await self._settle(id, PromiseState.RESOLVED, headers, data, value)
+        """Resolve a promise; a settled one stays as it is (read `state` to know).
+
+        Args:
+            ikey: The key of the settle: the same again is no error, another one is.
+            strict: Whether it is an error that the promise was settled before, unless it was
+                so with this key and into this state.
+
+        Raises:
+            ResonateStoreError: There is none of that id (code 404), or it was settled in
+                another way (code 403).
+        """
+        return await self._settle(id, PromiseState.RESOLVED, ikey, strict, headers, data, value)
 
     async def reject(
         self,
         id: str,
         data: str | None = None,
         *,
+        ikey: str | None = None,
+        strict: bool = False,
         headers: dict[str, str] | None = None,
         value: Any = None,
     ) -> Promise:
-        """Reject a promise; a settled one stays as it is (read `state` to know)."""
-        return await self._settle(id, PromiseState.REJECTED, headers, data, value)
+        """Reject a promise; otherwise as `resolve`."""
+        return await self._settle(id, PromiseState.REJECTED, ikey, strict, headers, data, value)
 
     async def cancel(
         self,
         id: str,
         data: str | None = None,
         *,
+        ikey: str | None = None,
+        strict: bool = False,
         headers: dict[str, str] | None = None,
         value: Any = None,
     ) -> Promise:
-        """Cancel a promise; a function that is computing it gets `CancelledError` (S13)."""
-        return await self._settle(id, PromiseState.CANCELED, headers, data, value)
+        """Cancel a promise; a function that is computing it gets `CancelledError` (S13).
+
+        Otherwise as `resolve`.
+        """
+        return await self._settle(id, PromiseState.CANCELED, ikey, strict, headers, data, value)
+
+    def search(
+        self,
+        *,
+        state: PromiseState | str | None = None,
+        tags: dict[str, str] | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Search[Promise]:
+        """Find promises, in the order of their ids.
+
+        `await` gives one page, `async for` all: `async for promise in promises.search(...)`.
+
+        Args:
+            state: Only promises in this state (`pending`, `resolved`, `rejected`,
+                `rejected_canceled`, `rejected_timedout`).
+            tags: Only promises that have all of these.
+            limit: Size of a page, at most 1000.
+            cursor: Where the page begins: what the page before gave.
+        """
+        check_page(limit, cursor)
+        wanted = None if state is None else _state(state)
+        having = {} if tags is None else string_map(tags, "tags")
+
+        async def read(cursor: str | None) -> Page[Promise]:
+            reply = await self._ask(PromiseSearch(wanted, having, limit, cursor))
+            _check(reply)
+            return Page(reply.promises, reply.cursor)
+
+        return Search(read, cursor)
+
+    async def callback(
+        self, promise_id: str, root_promise_id: str, recv: str | None = None, timeout: int = 0
+    ) -> Promise:
+        """Wake the task of one promise when another promise settles.
+
+        For workers written by hand: a task that is suspended on it becomes pending.
+
+        Args:
+            promise_id: The promise to wait for.
+            root_promise_id: The promise whose task waits.
+            recv, timeout: Taken as 0.6.7 has them, and not needed: the task is sent to its own
+                target, until its own deadline.
+
+        Returns:
+            The promise to wait for, as it stands.
+        """
+        awaited, awaiter = _id(promise_id), _id(root_promise_id)
+        return _promise_of(await self._ask(PromiseRegisterCallback(awaited, awaiter)))
+
+    async def subscribe(self, id: str, promise_id: str, recv: str, timeout: int = 0) -> Promise:
+        """Send an unblock message to an address when a promise settles.
+
+        Args:
+            id, timeout: Taken as 0.6.7 has them, and not needed.
+            promise_id: The promise to listen for.
+            recv: The address, such as `poll://uni@group/pid`.
+
+        Returns:
+            The promise, as it stands.
+        """
+        if not is_address(text(recv, "recv")):
+            raise ValueError(f"recv is an address such as poll://uni@group/pid, got {recv!r}")
+        return _promise_of(await self._ask(PromiseRegisterListener(_id(promise_id), recv)))
+
+    def _create(
+        self,
+        id: str,
+        timeout: int | None,
+        timeout_in: float | timedelta | None,
+        ikey: str | None,
+        headers: dict[str, str] | None,
+        data: str | None,
+        value: Any,
+        tags: dict[str, str] | None,
+    ) -> PromiseCreate:
+        promise_id(id)
+        if (timeout is None) == (timeout_in is None):
+            raise TypeError(
+                "give either timeout= (milliseconds since the epoch) or timeout_in= (seconds)"
+            )
+        if timeout_in is not None:
+            timeout = self._core.clock.now_ms() + int(seconds(timeout_in, "timeout_in") * 1000)
+        at_ms = check_instant(timeout, "timeout")
+        stored = {**_TAGS, **low_level_tags(tags)}
+        if ikey is not None:
+            stored = tagged(stored, text(ikey, "ikey"), id)
+        return PromiseCreate(id, at_ms, value_of(headers, data, value), stored)
 
     async def _settle(
         self,
         id: str,
         state: PromiseState,
+        ikey: str | None,
+        strict: bool,
         headers: dict[str, str] | None,
         data: str | None,
         value: Any,
     ) -> Promise:
-        request = PromiseSettle(promise_id(id), state, _value(headers, data, value))
-        return await self._ask(request, id)
+        promise_id(id)
+        stored = value_of(headers, data, value)
+        if ikey is not None:
+            text(ikey, "ikey")
+        elif strict:
+            ikey = uuid.uuid4().hex  # nobody else has it: whoever settled is told apart from us
+        if ikey is not None:
+            stored = Value({**(stored.headers or {}), SETTLE_KEY: ikey}, stored.data)
+        promise = _promise_of(await self._ask(PromiseSettle(id, state, stored)))
+        if strict and promise.state is not state:
+            raise ResonateStoreError(
+                f"promise {id!r} is {promise.state} already, not {state}: its outcome stays", 403
+            )
+        if ikey is not None and promise.state is not PromiseState.TIMEDOUT:
+            refuse_other_settler(promise, ikey)
+        return promise
 
-    async def _ask(self, request: Request, id: str) -> Promise:
+    async def _ask(self, request: Request) -> Reply:
         await self._core.ensure_started()
-        reply = await self._core.store.call(request)
-        return _promise_of(reply, id)
+        return await self._core.store.call(request)
 
 
-def _promise_of(reply: Reply, id: str) -> Promise:
-    if reply.promise is None or reply.status != 200:
-        hint = ": create it first" if reply.status == 404 else ""
-        raise ResonateStoreError(f"{reply.error}{hint}", reply.status)
+def _refuse_creator(promise: Promise, ikey: str | None, strict: bool) -> None:
+    refuse_other_creator(promise, key_for(ikey, promise.id))
+    if strict and promise.state is not PromiseState.PENDING:
+        raise ResonateStoreError(
+            f"promise {promise.id!r} is {promise.state} already, and strict=True asks for one "
+            "that is pending",
+            409,
+        )
+
+
+def _promise_of(reply: Reply) -> Promise:
+    _check(reply)
+    if reply.promise is None:
+        raise ResonateStoreError("the store answered without a promise", reply.status)
     return reply.promise
 
 
-def _check_json(data: Any) -> None:
-    """What waiters could not decode is refused before it is stored for ever."""
-    if not isinstance(data, str):
-        raise TypeError(f"data is JSON text, got {type(data).__name__}: use value= for values")
+def _check(reply: Reply) -> None:
+    if reply.status != 200:
+        hint = ": create it first" if reply.status == 404 else ""
+        raise ResonateStoreError(f"{reply.error}{hint}", reply.status)
+
+
+def _id(id: str) -> str:
+    return promise_id(id)
+
+
+def _state(state: Any) -> PromiseState:
     try:
-        decode(data)
-    except ValueCodecError:
-        raise ValueError(
-            f"data is JSON text, and {shown(data)!r} is not: write value={shown(data)!r} to have a "
-            "value encoded for you"
-        ) from None
-
-
-def _value(headers: dict[str, str] | None, data: str | None, value: Any) -> Value:
-    if value is not None:
-        if data is not None:
-            raise TypeError("give either data= (JSON text) or value= (encoded for you), not both")
-        data = encode(value)
-    if data is not None:
-        _check_json(data)
-    if data is None and headers is None:
-        return EMPTY
-    return Value(headers, data)
+        return PromiseState(state)
+    except ValueError:
+        states = ", ".join(PromiseState)
+        raise ValueError(f"state is one of {states}, got {state!r}") from None

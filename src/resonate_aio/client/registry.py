@@ -63,6 +63,11 @@ class Registry:
             heard()
         return callee
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no function is registered."""
+        return not self._by_name
+
     def find(self, name: str, version: int = 0) -> Callee:
         """The function registered under this name and version (0: the newest).
 
@@ -83,6 +88,10 @@ class Registry:
                 f"function {name!r} has no version {version} in this process; registered: {known}"
             )
         return versions[version]
+
+    def has(self, callee: Callee) -> bool:
+        """Whether this very registration was made here."""
+        return self._by_name.get(callee.name, {}).get(callee.version) is callee
 
     def of(self, func: Any) -> Callee | None:
         """The callee of a registered function object, or None."""

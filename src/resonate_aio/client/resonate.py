@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar, overload
+from typing import Any, Self
 
 from ..clock import Clock
-from ..errors import ContextMisuseError, FunctionNotFoundError
+from ..encoders import Encoder
+from ..errors import ContextMisuseError
 from ..execution.attempts import RetryPolicy
-from ..runtime.functions import Callee, Remote
-from ..runtime.options import NO_OPTIONS, change, promise_id
+from ..protocol.records import Schedule
+from ..runtime.options import NO_OPTIONS, change, seconds
 from ..runtime.settings import Settings
 from ..runtime.stamps import current_branch
 from ..stores.base import Store
-from .context import Context
+from ..transports.base import MessageSource
+from . import arguments
+from .blocking import Blocking
 from .dependencies import Dependencies
-from .function import Function
-from .handle import Handle
 from .promises import Promises
+from .registering import Registering
 from .registry import Registry
-from .wiring import Synchronous, local_store, make_core, refuse_remote
-
-P = ParamSpec("P")
-R = TypeVar("R")
+from .schedules import Schedules, schedule_function
+from .starting import Starting
+from .wiring import Synchronous, local_store, make_core, server_store
 
 _CLIENT_KEYS = frozenset(
     {
@@ -42,7 +42,7 @@ _CLIENT_KEYS = frozenset(
 )
 
 
-class Resonate:
+class Resonate(Registering, Starting):
     """A client: registers functions, starts them durably, runs those that come to this process.
 
     `Resonate()` and `Resonate.local()` keep promises in memory, `Resonate.local(path=...)`
@@ -51,40 +51,58 @@ class Resonate:
 
     Args:
         url: Not yet supported: this version speaks to no server.
+        auth: User and password for a server.
+        token: Bearer token for a server, or a function that gives it; wins over `auth`.
         group: Worker group, `default`.
         pid: Name of this process in its group; random.
+        ttl: Seconds of a lease; in one process a lease ends with the process, not with time.
         log_level: Level of the `resonate_aio` logger; None leaves logging alone.
         workers: How many functions execute at a time (None: coroutines unlimited, threads
             min(32, cpus)); a function that waits for something durable does not count (S27).
         store: Where promises live; clients given the same store exchange calls (S53).
+        message_source: Where word of work comes from, if not from the store.
         dependencies, registry: May be shared between clients.
+        retention: Seconds or a timedelta after which ended executions are deleted, each as a
+            whole; for ever where absent. Their ids may run again after that (S45).
         check_arguments: Whether a replay with other arguments is an error (S43).
 
     Raises:
         TypeError, ValueError: An argument of the wrong kind.
-        UsageError: A server was named.
+        UsageError: A server was named, or credentials without a server.
     """
 
     def __init__(
         self,
         *,
         url: str | None = None,
+        auth: tuple[str, str] | None = None,
+        token: str | Callable[[], Any] | None = None,
         group: str = "default",
         pid: str | None = None,
+        ttl: float | timedelta = 10,
         log_level: int | str | None = None,
         workers: int | None = None,
         store: Store | None = None,
+        message_source: MessageSource | None = None,
         dependencies: Dependencies | None = None,
         registry: Registry | None = None,
+        retention: float | timedelta | None = None,
         check_arguments: bool = True,
         clock: Clock | None = None,
         settings: Settings | None = None,
     ) -> None:
+        arguments.check_names(group, pid)
+        arguments.check_message_source(message_source, store)
+        arguments.check_flag(check_arguments, "check_arguments")
+        keep_s = arguments.keep_s(retention)
+        server = arguments.server_arguments(url=url, auth=auth, token=token, ttl=ttl)
         if store is None:
-            refuse_remote(url)
+            store = server_store(server)
+        elif url is not None:
+            raise ValueError("give either url= or store=, not both")
+        if store is None:
+            arguments.refuse_credentials_without_server(auth, token)
             store = local_store(None, "FULL")
-        if log_level is not None:
-            logging.getLogger("resonate_aio").setLevel(log_level)
         self._core = make_core(
             store=store,
             group=group,
@@ -96,7 +114,10 @@ class Resonate:
             settings=settings,
             check_arguments=check_arguments,
         )
+        self._core.message_source = message_source
+        self._core.retention.keep_s = keep_s
         self._options = NO_OPTIONS
+        arguments.set_log_level(log_level)
 
     @classmethod
     def local(
@@ -106,12 +127,14 @@ class Resonate:
         synchronous: Synchronous = "FULL",
         group: str = "default",
         pid: str | None = None,
+        ttl: float | timedelta = 10,
         log_level: int | str | None = None,
         workers: int | None = None,
         dependencies: Dependencies | None = None,
         registry: Registry | None = None,
+        retention: float | timedelta | None = None,
         check_arguments: bool = True,
-    ) -> Resonate:
+    ) -> Self:
         """A client that needs no server: in memory, or in one SQLite file.
 
         Args:
@@ -119,14 +142,17 @@ class Resonate:
             synchronous: "FULL" survives power cuts, "NORMAL" is faster and survives a killed
                 process but may lose the last commits in a power cut.
         """
+        arguments.check_file(path, synchronous)
         return cls(
             store=local_store(path, synchronous),
             group=group,
             pid=pid,
+            ttl=ttl,
             log_level=log_level,
             workers=workers,
             dependencies=dependencies,
             registry=registry,
+            retention=retention,
             check_arguments=check_arguments,
         )
 
@@ -156,60 +182,21 @@ class Resonate:
     ) -> None:
         await self.stop()
 
-    # -- registering -------------------------------------------------------------------
+    def blocking(self) -> Blocking:
+        """This client for code without an event loop: `with resonate.blocking() as client: ...`.
 
-    @overload
-    def register(
-        self,
-        func: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]],
-        /,
-        *,
-        name: str | None = None,
-        version: int = 1,
-    ) -> Function[P, R]: ...
-    @overload
-    def register(
-        self,
-        func: Callable[Concatenate[Context, P], Generator[Any, Any, R]],
-        /,
-        *,
-        name: str | None = None,
-        version: int = 1,
-    ) -> Function[P, R]: ...
-    @overload
-    def register(
-        self,
-        func: Callable[Concatenate[Context, P], R],
-        /,
-        *,
-        name: str | None = None,
-        version: int = 1,
-    ) -> Function[P, R]: ...
-    @overload
-    def register(self, *, name: str | None = None, version: int = 1) -> _Register: ...
-    def register(  # type: ignore[misc]  # a bare call gives the decorator, which has a type
-        self, func: Any = None, /, *, name: str | None = None, version: int = 1
-    ) -> Any:
-        """Make a function startable by name: `@resonate.register`, with or without arguments.
-
-        Args:
-            name: The name; the function's own where absent.
-            version: Several versions of one name may stand side by side (R6).
-
-        Raises:
-            TypeError: Not a function.
-            ValueError: Name and version are taken, or the function has no name.
+        In a thread beside the event loop that the client runs on, the `with` may be left out.
         """
-        if func is None:
-            return _Register(self, name, version)
-        plain = func.func if isinstance(func, Function) else func
-        return Function(plain, self._core.registry.add(plain, name, version), self)
+        return Blocking(self)
+
+    # -- beside starting ---------------------------------------------------------------
 
     def set_dependency(self, name: str, obj: Any) -> None:
         """Give every durable function of this process an object, by name.
 
         Raises:
             ContextMisuseError: It is called inside a durable function.
+            TypeError: The name is no string, or empty.
         """
         branch = current_branch.get()
         if branch is not None:
@@ -219,12 +206,10 @@ class Resonate:
             )
         self._core.dependencies.add(name, obj)
 
-    # -- starting ----------------------------------------------------------------------
-
     def options(
         self,
         *,
-        encoder: Any = None,
+        encoder: Encoder | None = None,
         idempotency_key: str | Callable[[str], str] | None = None,
         retry_policy: RetryPolicy | Callable[[Callable[..., Any]], RetryPolicy] | None = None,
         tags: dict[str, str] | None = None,
@@ -232,15 +217,20 @@ class Resonate:
         timeout: float | timedelta | None = None,
         version: int | None = None,
         check_arguments: bool | None = None,
-    ) -> Resonate:
+    ) -> Self:
         """A copy of this client with options for the calls started through it (K8).
 
         Args:
+            encoder: Turns arguments and results into text and back; see
+                `resonate_aio.encoders`.
+            idempotency_key: A key, or a function of the id that gives one; the id itself where
+                absent. An id that was used with another key is refused (S52).
             retry_policy: A policy, or a function of the function that gives one.
             tags: Tags of the promise.
             target: Where an rpc goes: a group name or an address.
             timeout: Seconds or timedelta until the promise times out; a year by default.
-            version: Version of the function.
+            version: Version of the function; 0 is the newest.
+            check_arguments: Whether a replay with other arguments is an error (S43).
 
         Raises:
             TypeError, ValueError: An option of the wrong kind.
@@ -258,148 +248,56 @@ class Resonate:
         copy = object.__new__(type(self))
         copy.__dict__.update(self.__dict__)
         copy._options = change(self._options, given, _CLIENT_KEYS)
+        if encoder is not None:
+            self._core.knows(encoder)
         return copy
 
-    @overload
-    def begin_run(
-        self, id: str, func: Function[P, R], *args: P.args, **kwargs: P.kwargs
-    ) -> Handle[R]: ...
-    @overload
-    def begin_run(
-        self,
-        id: str,
-        func: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> Handle[R]: ...
-    @overload
-    def begin_run(
-        self,
-        id: str,
-        func: Callable[Concatenate[Context, P], Generator[Any, Any, R]],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> Handle[R]: ...
-    @overload
-    def begin_run(
-        self,
-        id: str,
-        func: Callable[Concatenate[Context, P], R],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> Handle[R]: ...
-    @overload
-    def begin_run(self, id: str, func: str, *args: Any, **kwargs: Any) -> Handle[Any]: ...
-    def begin_run(self, id: str, func: Any, *args: Any, **kwargs: Any) -> Handle[Any]:
-        """Start a registered function in this process; returns a handle at once.
+    async def schedule(self, id: str, func: Any, cron: Any, *args: Any, **kwargs: Any) -> Schedule:
+        """Start a function at every tick of the calendar, with these arguments.
 
-        An id that was used before gives its recorded outcome, or joins the running
-        execution: nothing runs twice (law 1). Durable once `await handle.created()` returns.
+        Each tick is one execution, whose id is `{id}-{milliseconds since the epoch}`: exactly
+        one, across restarts and owners; what was missed while no process ran is caught up with.
+        Its options (`target`, `timeout`, `tags`, `version`, ...) are those of the client:
+        `resonate.options(target="nightly").schedule(...)`. Durable on return.
+
+        Args:
+            id: Of the schedule. One that exists stays as it is (see `schedules.create`).
+            func: The function, or its registered name.
+            cron: Five fields, or six with seconds first, `@daily` and its kin, or
+                `@every 1h30m`; in UTC unless it begins with `CRON_TZ=Europe/Berlin`. May also
+                stand before the function.
 
         Raises:
-            FunctionNotFoundError: The function is not registered.
-            ValueCodecError: An argument cannot be stored.
-            TypeError, ValueError: The id is not a usable string.
+            TypeError, ValueError: An argument of the wrong kind; nothing is stored.
+            ResonateStoreError: The id was used with another idempotency key (code 409).
         """
-        callee = self._registered(func)
-        return self._core.begin(promise_id(id), callee, args, kwargs, self._options, here=True)
+        return await schedule_function(self._core, self._options, id, func, cron, args, kwargs)
 
-    @overload
-    def rpc(
-        self, id: str, func: Function[P, R], *args: P.args, **kwargs: P.kwargs
-    ) -> Handle[R]: ...
-    @overload
-    def rpc(
-        self,
-        id: str,
-        func: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> Handle[R]: ...
-    @overload
-    def rpc(
-        self,
-        id: str,
-        func: Callable[Concatenate[Context, P], Generator[Any, Any, R]],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> Handle[R]: ...
-    @overload
-    def rpc(
-        self,
-        id: str,
-        func: Callable[Concatenate[Context, P], R],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> Handle[R]: ...
-    @overload
-    def rpc(self, id: str, func: str, *args: Any, **kwargs: Any) -> Handle[Any]: ...
-    def rpc(self, id: str, func: Any, *args: Any, **kwargs: Any) -> Handle[Any]:
-        """Start a function in another process (`options(target=...)`); returns a handle at once.
+    async def prune(self, older_than: float | timedelta) -> int:
+        """Delete executions that ended longer ago than this, each as a whole (S45).
 
-        A function given by name need not be registered here. Otherwise as `begin_run`.
+        What an unsettled execution asked for stays. Ids that were deleted may run again.
+
+        Args:
+            older_than: Seconds or a timedelta.
+
+        Returns:
+            How many executions were deleted.
+
+        Raises:
+            TypeError, ValueError: It is not a time.
+            UsageError: The store is a server's: it has a retention of its own.
         """
-        callee = Remote(func) if isinstance(func, str) else self._referenced(func)
-        return self._core.begin(promise_id(id), callee, args, kwargs, self._options, here=False)
-
-    run = begin_run
-    """Start a registered function here: `await resonate.run(...)` gives its value.
-
-    The same as `begin_run`: one awaitable handle serves both (mission table 1.12 a).
-    """
-    begin_rpc = rpc
-    """The same as `rpc`: one awaitable handle serves both (mission table 1.12 a)."""
-
-    def get(self, id: str) -> Handle[Any]:
-        """A handle for an execution or promise that exists already.
-
-        Awaiting it raises ResonateStoreError (code 404) when there is none of that id.
-        """
-        return self._core.attach(promise_id(id))
+        older_than_s = seconds(older_than, "older_than")
+        await self._core.ensure_started()
+        return await self._core.retention.prune(older_than_s)
 
     @property
     def promises(self) -> Promises:
         """Durable promises by hand."""
         return Promises(self._core)
 
-    def _registered(self, func: Any) -> Callee:
-        version = self._options.version or 0
-        if isinstance(func, str):
-            return self._core.registry.find(func, version)
-        if isinstance(func, Function):
-            func = func.func
-        callee = self._core.registry.of(func)
-        if callee is None:
-            raise FunctionNotFoundError(
-                f"{getattr(func, '__qualname__', func)!r} is not registered: put "
-                "@resonate.register on it, or call resonate.register(func)"
-            )
-        return self._core.registry.find(callee.name, version) if version else callee
-
-    def _referenced(self, func: Any) -> Callee:
-        if isinstance(func, Function):
-            return func.callee
-        return self._core.registry.callee_of(func)
-
-
-class _Register:
-    """`@resonate.register(name=..., version=...)`, waiting for its function."""
-
-    def __init__(self, resonate: Resonate, name: str | None, version: int) -> None:
-        self._resonate = resonate
-        self._name = name
-        self._version = version
-
-    @overload
-    def __call__(
-        self, func: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]]
-    ) -> Function[P, R]: ...
-    @overload
-    def __call__(
-        self, func: Callable[Concatenate[Context, P], Generator[Any, Any, R]]
-    ) -> Function[P, R]: ...
-    @overload
-    def __call__(self, func: Callable[Concatenate[Context, P], R]) -> Function[P, R]: ...
-    def __call__(self, func: Any) -> Any:
-        """Register the function."""
-        return self._resonate.register(func, name=self._name, version=self._version)
+    @property
+    def schedules(self) -> Schedules:
+        """Schedules by hand; `schedule` is the short way."""
+        return Schedules(self._core)

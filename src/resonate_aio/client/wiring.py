@@ -13,6 +13,7 @@ from ..runtime.settings import Settings
 from ..stores.base import Store
 from ..stores.memory import MemoryStore
 from ..stores.sqlite import SqliteStore
+from .arguments import ServerArguments
 from .core import ClientCore
 from .dependencies import Dependencies
 from .registry import Registry
@@ -25,19 +26,26 @@ def local_store(path: str | os.PathLike[str] | None, synchronous: Synchronous) -
     return MemoryStore() if path is None else SqliteStore(path, synchronous=synchronous)
 
 
-def refuse_remote(url: str | None) -> None:
-    """Servers are not spoken to by this version: say so instead of running in memory.
+def server_store(arguments: ServerArguments) -> Store | None:
+    """The store of the server that was named, by argument or environment; None for none.
 
     Raises:
-        UsageError: A server was named by argument or environment.
+        UsageError: There is one: servers are not spoken to by this version, which says so
+            instead of running in memory.
     """
-    named = url or os.environ.get("RESONATE_URL") or os.environ.get("RESONATE_HOST")
-    if named:
+    named = (
+        arguments.url
+        or arguments.host
+        or os.environ.get("RESONATE_URL")
+        or os.environ.get("RESONATE_HOST")
+    )
+    if named or arguments.is_meant:
         raise UsageError(
             f"a Resonate server was named ({named!r}, by url= or by RESONATE_URL or "
             "RESONATE_HOST), but this version runs on memory and SQLite only: use "
             "Resonate.local() or Resonate.local(path=...)"
         )
+    return None
 
 
 def make_core(

@@ -1,0 +1,132 @@
+"""One call of a client on its way through the store, without a task of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextvars import Context as ContextVars
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ResonateShutdownError, ValueCodecError
+from ..protocol.records import is_pending
+from ..protocol.requests import PromiseGet, Reply, Request, TaskCreate, TaskRelease
+from ..protocol.values import decode
+from ..runtime.functions import Callee
+from ..runtime.options import CallOptions
+from ..runtime.worker import FOREVER_MS
+from .handle import Handle
+
+if TYPE_CHECKING:
+    from .core import ClientCore
+
+
+class Begin:
+    """One `begin_run` or `begin_rpc` on its way through the store, without a task of its own."""
+
+    __slots__ = ("_callee", "_core", "_create", "_data", "_handle", "_here", "_options", "args")
+
+    def __init__(
+        self,
+        core: ClientCore,
+        handle: Handle[Any],
+        callee: Callee,
+        options: CallOptions,
+        data: str,
+        *,
+        here: bool,
+    ) -> None:
+        self._core = core
+        self._handle = handle
+        self._callee = callee
+        self._options = options
+        self._data = data
+        self._here = here
+        self.args: tuple[Any, ...] | None = None
+
+    def send(self) -> None:
+        """Create the promise; here, with its task held by this process."""
+        core, handle = self._core, self._handle
+        create = core.create_request(handle.id, self._data, self._options, here=self._here)
+        self._create = create
+        if self._here:
+            self._post(TaskCreate(core.pid, FOREVER_MS, create), self._task_created)
+        else:
+            self._post(create, self._joined)
+
+    def _post(self, request: Request, then: Callable[[Reply], None]) -> None:
+        try:
+            answer = self._core.store.post(request)
+        except Exception as error:  # noqa: BLE001  it belongs to those who await the handle
+            self._handle._failed(error)
+            return
+        if isinstance(answer, Reply):
+            then(answer)
+        else:
+            answer.add_done_callback(partial(self._answered, then), context=ContextVars())
+
+    def _answered(self, then: Callable[[Reply], None], answer: asyncio.Future[Reply]) -> None:
+        if answer.cancelled() or answer.exception() is not None:
+            error = None if answer.cancelled() else answer.exception()
+            self._handle._failed(error or ResonateShutdownError(f"{self._handle.id!r}: stopped"))
+        else:
+            then(answer.result())
+
+    def _task_created(self, reply: Reply) -> None:
+        core, handle = self._core, self._handle
+        if reply.status == 409:
+            self._post(PromiseGet(handle.id), self._joined)
+            return
+        promise, worker = reply.promise, core.worker
+        if promise is not None and promise.param.data is not self._data and self._is_other(reply):
+            return
+        if promise is not None and is_pending(promise) and worker is not None:
+            core.held_here(handle)
+            worker.begin(reply, self._callee, self._options, self.args, core.ended_here)
+        else:
+            core.stored(handle, reply)
+
+    def _is_other(self, reply: Reply) -> bool:
+        """Whether the id stands for another call: it is given back, and joined if we may."""
+        core, handle, promise = self._core, self._handle, reply.promise
+        assert promise is not None
+        is_refused = core.is_refused(handle, promise, self._options.idempotency_key)
+        if not is_refused and _is_same(promise.param.data, self._data):
+            return False
+        if is_pending(promise) and reply.task is not None:
+            self._post(TaskRelease(handle.id, reply.task.version), _nothing)
+        if not is_refused:
+            core.stored(handle, reply)
+            core.warn_of_other(promise, self._create)
+        return True
+
+    def _joined(self, reply: Reply) -> None:
+        core, handle, promise = self._core, self._handle, reply.promise
+        if core.is_refused(handle, promise, self._options.idempotency_key):
+            return
+        core.stored(handle, reply)
+        if promise is not None and not _is_same(promise.param.data, self._data):
+            core.warn_of_other(promise, self._create)
+
+
+def _is_same(recorded: str | None, asked: str) -> bool:
+    """Whether both are the same call; what an encoder wrote may differ each time (K9)."""
+    if recorded == asked:
+        return True
+    if recorded is None or '"encoder"' not in recorded or '"encoder"' not in asked:
+        return False
+    return bool(_without_arguments(recorded) == _without_arguments(asked))
+
+
+def _without_arguments(data: str) -> Any:
+    try:
+        invocation = decode(data)
+    except ValueCodecError:
+        return data
+    if not isinstance(invocation, dict):
+        return invocation
+    return [invocation.get(part) for part in ("func", "version", "encoder")]
+
+
+def _nothing(_: Reply) -> None:
+    """Nobody waits for this answer."""

@@ -1,0 +1,126 @@
+"""Starting and stopping a client, one after the other and never by halves.
+
+Each start and stop runs in a task of its own, so that cancelling whoever asked for it, or
+asking from inside a durable function, leaves nothing half done. This file knows nothing of
+what is started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Context as ContextVars
+from typing import Any
+
+from ..errors import ResonateShutdownError, ResonateStoreError
+from ..runtime.worker import Worker
+
+Move = Callable[[], Awaitable[None]]
+
+
+class Life:
+    """The part of a client that knows whether it runs, and on which event loop."""
+
+    def __init__(self) -> None:
+        self._worker: Worker | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._moving: asyncio.Task[None] | None = None
+        self._is_stopping = False
+
+    @property
+    def is_started(self) -> bool:
+        """Whether the client takes work on a loop."""
+        return self._worker is not None
+
+    @property
+    def worker(self) -> Worker | None:
+        """The running worker, if the client is started."""
+        return self._worker
+
+    @property
+    def running_loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop the client runs on; None unless it does."""
+        loop = self._loop
+        return loop if self._worker is not None and loop is not None and loop.is_running() else None
+
+    async def start(self) -> None:
+        """Start unless started, after a stop that is under way."""
+        self._is_stopping = False
+        await self.ensure_started()
+
+    async def ensure_started(self) -> None:
+        """Start unless started; on another loop than before, start there.
+
+        Raises:
+            ResonateShutdownError: A stop is under way.
+        """
+        if self._is_stopping and self._loop is asyncio.get_running_loop():
+            raise ResonateShutdownError(
+                "the client is being stopped: nothing was asked of it; start it again first"
+            )
+        if self._worker is not None and self._moving is None:
+            if self._loop is asyncio.get_running_loop():
+                return
+            self._check_loop()
+        await self._move(self._start)
+
+    async def stop(self) -> None:
+        """Stop unless stopped."""
+        if self._worker is None and self._moving is None:
+            return
+        self._check_loop()
+        self._is_stopping = True
+        await self._move(self._stop)
+
+    async def _start(self) -> None:
+        """Start what has to run."""
+        raise NotImplementedError
+
+    async def _stop(self) -> None:
+        """Stop it, and say that stopping is over."""
+        raise NotImplementedError
+
+    def _lost(self, why: str) -> None:
+        """The loop was closed without a stop: nothing of it can be used any more."""
+        raise NotImplementedError
+
+    def _check_loop(self) -> None:
+        loop = self._loop
+        if loop is None or loop is asyncio.get_running_loop():
+            return
+        if loop.is_closed():
+            # asyncio.run ended without stop().
+            self._worker = None
+            self._moving = None
+            self._is_stopping = False
+            self._lost("its event loop was closed")
+            return
+        raise ResonateStoreError(
+            "this client runs on another event loop: use it there, or make one client per loop "
+            "(from a thread: resonate.blocking())"
+        )
+
+    async def _move(self, move: Move) -> None:
+        """Run a start or stop after the one under way; the caller may be cancelled safely."""
+        before = self._moving
+        if before is not None and self._loop is not asyncio.get_running_loop():
+            self._check_loop()
+            before = None
+        self._loop = asyncio.get_running_loop()
+        task = outside(self._loop, self._after(before, move))
+        self._moving = task
+        await asyncio.shield(task)
+
+    async def _after(self, before: asyncio.Task[None] | None, move: Move) -> None:
+        if before is not None:
+            await asyncio.wait([before])
+        try:
+            await move()
+        finally:
+            if self._moving is asyncio.current_task():
+                self._moving = None
+
+
+def outside(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """A task of ours, in a context of its own: no durable function's stamp, no branch."""
+    return loop.create_task(work, context=ContextVars())

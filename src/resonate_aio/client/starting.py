@@ -1,0 +1,195 @@
+"""Starting executions: `run` here, `rpc` somewhere, `get` what runs (mission table 1.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any, Concatenate, ParamSpec, TypeVar, get_origin, overload
+
+from ..errors import FunctionNotFoundError
+from ..protocol.values import PLAIN_SHAPE, Shape
+from ..runtime.functions import Callee, Remote
+from ..runtime.options import CallOptions, promise_id, text
+from .context import Context
+from .core import ClientCore
+from .function import Function
+from .handle import Handle
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+class Starting:
+    """The part of a client that starts executions and finds them again."""
+
+    _core: ClientCore
+    _options: CallOptions
+
+    @overload
+    def begin_run(
+        self, id: str, func: Function[P, R], *args: P.args, **kwargs: P.kwargs
+    ) -> Handle[R]: ...
+    @overload
+    def begin_run(
+        self,
+        id: str,
+        func: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Handle[R]: ...
+    @overload
+    def begin_run(
+        self,
+        id: str,
+        func: Callable[Concatenate[Context, P], Generator[Any, Any, R]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Handle[R]: ...
+    @overload
+    def begin_run(
+        self,
+        id: str,
+        func: Callable[Concatenate[Context, P], R],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Handle[R]: ...
+    @overload
+    def begin_run(
+        self, id: str, func: str, *args: Any, returns: type[T], **kwargs: Any
+    ) -> Handle[T]: ...
+    @overload
+    def begin_run(self, id: str, func: str, *args: Any, **kwargs: Any) -> Handle[Any]: ...
+    def begin_run(self, id: str, func: Any, *args: Any, **kwargs: Any) -> Handle[Any]:
+        """Start a registered function in this process; returns a handle at once.
+
+        An id that was used before gives its recorded outcome, or joins the running
+        execution: nothing runs twice (law 1). Durable once `await handle.created()` returns.
+
+        Args:
+            id: Of the promise that holds the outcome.
+            func: A registered function, or the name of one. What follows are its arguments;
+                one that is called `id` or `func` itself has to be given by position.
+            returns: With a name: the type to rebuild the result as.
+
+        Raises:
+            FunctionNotFoundError: The function is not registered.
+            ValueCodecError: An argument cannot be stored.
+            TypeError, ValueError: The id is not a usable string, or the function cannot take
+                these arguments.
+            UsageError: No event loop runs here.
+        """
+        shape = _returns(func, kwargs)
+        callee = self._registered(func)
+        handle = self._core.begin(promise_id(id), callee, args, kwargs, self._options, here=True)
+        if shape is not None:
+            handle._shape = shape
+        return handle
+
+    @overload
+    def rpc(
+        self, id: str, func: Function[P, R], *args: P.args, **kwargs: P.kwargs
+    ) -> Handle[R]: ...
+    @overload
+    def rpc(
+        self,
+        id: str,
+        func: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Handle[R]: ...
+    @overload
+    def rpc(
+        self,
+        id: str,
+        func: Callable[Concatenate[Context, P], Generator[Any, Any, R]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Handle[R]: ...
+    @overload
+    def rpc(
+        self,
+        id: str,
+        func: Callable[Concatenate[Context, P], R],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Handle[R]: ...
+    @overload
+    def rpc(self, id: str, func: str, *args: Any, returns: type[T], **kwargs: Any) -> Handle[T]: ...
+    @overload
+    def rpc(self, id: str, func: str, *args: Any, **kwargs: Any) -> Handle[Any]: ...
+    def rpc(self, id: str, func: Any, *args: Any, **kwargs: Any) -> Handle[Any]:
+        """Start a function in another process (`options(target=...)`); returns a handle at once.
+
+        A function given by name need not be registered here. Without a target any worker of
+        the group `default` takes it (S65). Otherwise as `begin_run`.
+        """
+        shape = _returns(func, kwargs)
+        callee = Remote(text(func, "func")) if isinstance(func, str) else self._referenced(func)
+        handle = self._core.begin(promise_id(id), callee, args, kwargs, self._options, here=False)
+        if shape is not None:
+            handle._shape = shape
+        return handle
+
+    run = begin_run
+    """Start a registered function here: `await resonate.run(...)` gives its value.
+
+    The same as `begin_run`: one awaitable handle serves both (mission table 1.12 a).
+    """
+    begin_rpc = rpc
+    """The same as `rpc`: one awaitable handle serves both (mission table 1.12 a)."""
+
+    @overload
+    def get(self, id: str) -> Handle[Any]: ...
+    @overload
+    def get(self, id: str, *, returns: type[T]) -> Handle[T]: ...
+    def get(self, id: str, *, returns: Any = None) -> Handle[Any]:
+        """A handle for an execution or promise that exists already; returns at once.
+
+        Awaiting it raises ResonateStoreError (code 404) when there is none of that id.
+
+        Args:
+            returns: The type to rebuild the result as; plain JSON data where absent.
+
+        Raises:
+            TypeError, ValueError: The id is not a usable string.
+            UsageError: No event loop runs here.
+        """
+        shape = PLAIN_SHAPE if returns is None else _shape(returns)
+        return self._core.attach(promise_id(id), self._options.encoder, shape)
+
+    def _registered(self, func: Any) -> Callee:
+        version = self._options.version or 0
+        registry = self._core.registry
+        if isinstance(func, str):
+            return registry.find(text(func, "func"), version)
+        if not callable(func):
+            raise TypeError(f"func is a registered function or the name of one, got {func!r}")
+        callee: Callee | None
+        if isinstance(func, Function):
+            callee = func.callee if registry.has(func.callee) else registry.of(func.func)
+        else:
+            callee = registry.of(func)
+        if callee is None:
+            raise FunctionNotFoundError(
+                f"{getattr(func, '__qualname__', func)!r} is not registered: put "
+                "@resonate.register on it, or call resonate.register(func)"
+            )
+        return registry.find(callee.name, version) if version else callee
+
+    def _referenced(self, func: Any) -> Callee:
+        if isinstance(func, Function):
+            return func.callee
+        return self._core.registry.callee_of(func)
+
+
+def _returns(func: Any, kwargs: dict[str, Any]) -> Shape | None:
+    """The shape that `returns=` asks for; of a function given as such it is an argument."""
+    if isinstance(func, str) and "returns" in kwargs:
+        return _shape(kwargs.pop("returns"))
+    return None
+
+
+def _shape(returns: Any) -> Shape:
+    if isinstance(returns, type) or returns is Any or get_origin(returns) is not None:
+        return Shape(returns)
+    raise TypeError(f"returns is a type such as dict[str, int], got {returns!r}")

@@ -1,0 +1,92 @@
+"""What is recorded of an execution, as text: its calls as a tree (H3, P12).
+
+Read from the store alone, so that it can be asked for wherever the execution runs, and after
+it has ended.
+"""
+
+from __future__ import annotations
+
+from ..errors import ResonateStoreError, ValueCodecError
+from ..execution.ids import body_of, order_of
+from ..execution.log import EXPLICIT_HEADER, FINGERPRINT_HEADER, VOLATILE_HEADER
+from ..protocol.records import Promise, target_of
+from ..protocol.requests import PromiseGet
+from ..protocol.values import decode
+from ..stores.base import Store
+
+_MOST_LINES = 1_000
+_INDENT = "  "
+
+
+async def explain(store: Store, id: str, now_ms: int) -> str:
+    """The execution's calls as a tree, one line each: id, state, what it is, how long it took.
+
+    Raises:
+        ResonateStoreError: There is no promise of that id (code 404).
+    """
+    root = await _read(store, id)
+    if root is None:
+        raise ResonateStoreError(f"no promise {id!r} exists: nothing was started under it", 404)
+    lines: list[str] = []
+    stack: list[tuple[str, Promise, dict[str, list[Promise]] | None]] = [("", root, None)]
+    while stack and len(lines) < _MOST_LINES:
+        indent, promise, children = stack.pop()
+        lines.append(f"{indent}{_line(promise, now_ms)}")
+        if children is None or target_of(promise) is not None:
+            children = _by_parent(promise.id, await store.load(promise.id))
+        below = children.get(promise.id, [])
+        stack.extend((indent + _INDENT, child, children) for child in reversed(below))
+    if stack:
+        lines.append("… and more")
+    return "\n".join(lines)
+
+
+async def _read(store: Store, id: str) -> Promise | None:
+    return (await store.call(PromiseGet(id))).promise
+
+
+def _by_parent(root: str, records: list[Promise]) -> dict[str, list[Promise]]:
+    """The records of an execution by the id of the call that asked for them, in order."""
+    named = {name: promise.id for promise in records if (name := _named(promise)) is not None}
+    children: dict[str, list[Promise]] = {}
+    for promise in records:
+        parent = named.get(promise.id)
+        if parent is None:
+            bodies = (body_of(promise.id, top) for top in (*named, root))
+            parent = next((body for body in bodies if body is not None), root)
+        children.setdefault(parent, []).append(promise)
+    for parent, found in children.items():
+        above = f"{parent}."
+        found.sort(key=lambda promise, above=above: order_of(promise.id.removeprefix(above)))  # type: ignore[misc]
+    return children
+
+
+def _named(promise: Promise) -> str | None:
+    """The explicit id whose log record this is (S4)."""
+    return (promise.param.headers or {}).get(EXPLICIT_HEADER)
+
+
+def _line(promise: Promise, now_ms: int) -> str:
+    explicit = _named(promise)
+    if explicit is not None:
+        return f"{promise.id} -> {explicit}"
+    end_ms = promise.settled_at_ms
+    took_s = ((end_ms if end_ms is not None else now_ms) - promise.created_at_ms) / 1000
+    since = "for" if end_ms is None else "after"
+    return f"{promise.id} {promise.state} {_what(promise)} {since} {took_s:g} s"
+
+
+def _what(promise: Promise) -> str:
+    headers = promise.param.headers or {}
+    fingerprint = headers.get(FINGERPRINT_HEADER)
+    if fingerprint is not None:
+        kind, _, rest = fingerprint.partition("|")
+        name = rest.partition("|")[0]
+        what = f"{kind} {name}" if name else kind
+        return f"{what} (not durable)" if VOLATILE_HEADER in headers else what
+    try:
+        data = decode(promise.param.data)
+    except ValueCodecError:
+        data = None
+    func = data.get("func") if isinstance(data, dict) else None
+    return func if isinstance(func, str) else "promise"
