@@ -95,7 +95,7 @@ def tags_to_rest(tags: dict[str, str], *, id: str, root: str | None = None) -> d
         id: The promise's.
         root: The execution that asks for the promise; None for one that is its own.
     """
-    rest = {_TO_REST.get(name, name): value for name, value in tags.items()}
+    rest = {renamed(name): value for name, value in tags.items()}
     if root is not None:
         rest.setdefault(SCOPE_TAG, "local")
         rest[ROOT_TAG] = root
@@ -104,6 +104,11 @@ def tags_to_rest(tags: dict[str, str], *, id: str, root: str | None = None) -> d
         rest.setdefault(ROOT_TAG, id)
         rest.setdefault(PARENT_TAG, id)
     return rest
+
+
+def renamed(name: str) -> str:
+    """The name of a tag as the legacy server calls it."""
+    return _TO_REST.get(name, name)
 
 
 def parent_of(id: str, root: str) -> str:
@@ -311,11 +316,8 @@ def schedule_fault(request: ScheduleCreate) -> str | None:
 
 def schedule_to_rest(request: ScheduleCreate) -> Rest:
     """The body that creates a schedule; its own tags repeat its promises', to be found by."""
-    tags = tags_to_rest(request.promise_tags, id=request.promise_id)
-    # Each promise is a root of its own, and the server fills no template in a tag.
-    for name in (ROOT_TAG, PARENT_TAG):
-        if name not in request.promise_tags:
-            tags.pop(name, None)
+    # No root and parent: the server fills in no template inside a tag.
+    tags = {renamed(name): tag for name, tag in request.promise_tags.items()}
     return {
         "id": request.id,
         "cron": request.cron,

@@ -1,0 +1,229 @@
+"""Leases on a legacy server: kept, doubted, lost and given back.
+
+The server extends every lease of a process id with one heartbeat and says how many it found.
+Fewer than this process counts means that some were lost, or that their promises were settled
+by somebody else (hazard 10, S13): then each promise is read, and each lease asked about with a
+fenced request that changes nothing. A server that does not fence cannot say which leases are
+gone; then all that are left in doubt are given up, which costs a replay and is always right.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
+from random import Random
+from typing import Any, Final
+
+from ..backoff import Backoff
+from ..clock import Clock
+from ..errors import ResonateStoreError
+from ..protocol.records import Promise, is_pending
+from ..protocol.requests import PromiseCreate
+from .legacy_answers import Fence, Refused
+from .legacy_leases import Lease, Leases
+from .legacy_rest import LegacyRest
+
+logger = logging.getLogger("resonate_aio.stores.legacy")
+
+Spawn = Callable[[Coroutine[Any, Any, Any], str], "asyncio.Task[Any]"]
+
+_REFUSED_S: Final = 30.0
+"""Between two tries while the server refuses the credentials: it is told, not hammered."""
+
+_FENCED: Final = 412
+
+
+class Holding:
+    """The leases of one store.
+
+    Args:
+        rest: The server.
+        spawn: Runs a coroutine in a task that the store owns.
+
+    Attributes:
+        taken: Called with the settled promise of a held task that somebody else settled.
+        lost: Called as lost(root, version) when a lease is held by nobody here any more.
+        listen: Asks for a promise, and to be sent it when it settles.
+    """
+
+    def __init__(
+        self, rest: LegacyRest, leases: Leases, clock: Clock, rng: Random, spawn: Spawn
+    ) -> None:
+        self.leases = leases
+        self.taken: Callable[[Promise], None] = lambda _: None
+        self.lost: Callable[[str, int], None] = lambda _, __: None
+        self.listen: Callable[[str], Awaitable[Promise | None]] = rest.get
+        self._rest = rest
+        self._clock = clock
+        self._rng = rng
+        self._spawn = spawn
+        self._checks: dict[str, asyncio.Task[None]] = {}
+
+    # -- holding
+
+    def now(self) -> tuple[int, float]:
+        """The two clocks a lease runs on."""
+        return self._clock.now_ms(), asyncio.get_running_loop().time()
+
+    def hold(self, lease: Lease, sent: tuple[int, float]) -> None:
+        """A claim sent at this time was granted."""
+        before = self.leases.of_root(lease.root)
+        if before is not None:
+            self.lose(before)
+        lease.renewed(*sent)
+        self.leases.add(lease)
+
+    def heard(self, root: str, fence: Fence) -> None:
+        """A message offers a task of this promise: whoever holds an older one has lost it."""
+        lease = self.leases.of_root(root)
+        if lease is None or lease.is_closing:
+            return
+        if lease.fence.task_id != fence.task_id or fence.counter > lease.fence.counter:
+            self.lose(lease)
+
+    def seen(self, promise: Promise) -> None:
+        """A settled promise was seen; if its task is held here, its holder is told (S13)."""
+        lease = self.leases.of_root(promise.id)
+        if lease is None or lease.is_closing:
+            return
+        lease.is_lost = True
+        self.leases.end(lease)
+        self.taken(promise)
+
+    def lose(self, lease: Lease) -> None:
+        """Nothing is written under this lease any more, and its holder is told (law 7)."""
+        if lease.is_lost:
+            return
+        lease.is_lost = True
+        was_closing = lease.is_closing
+        self.leases.end(lease)
+        if not was_closing:
+            self.lost(lease.root, lease.version)
+
+    # -- heartbeats
+
+    async def beat(self, holder: str) -> None:
+        """Extend the holder's leases; doubts that arise are looked into by themselves.
+
+        What is held for longer than a beat is listened to, so that its holder hears at once
+        when somebody settles it (S13). What is over before costs no such request.
+        """
+        beats = self.leases.beats
+        if await self._missing(holder):
+            self._check_soon(holder)
+        for lease in self.leases.counted(holder, beats):
+            if not lease.is_watched:
+                lease.is_watched = True
+                self._spawn(self._listen(lease), f"listen {lease.root}")
+
+    async def _listen(self, lease: Lease) -> None:
+        promise = await self.patiently(partial(self.listen, lease.root))
+        if promise is not None and not is_pending(promise):
+            self.seen(promise)
+
+    async def _missing(self, holder: str) -> int:
+        """Send a heartbeat; how many leases fewer than expected the server knows of."""
+        leases = self.leases
+        leases.beats += 1
+        beat, sent = leases.beats, self.now()
+        affected = await self._rest.heartbeat(holder)
+        expected = leases.counted(holder, beat)
+        missing = len(expected) - affected
+        if missing <= 0:
+            for lease in expected:
+                lease.renewed(*sent)
+        return max(missing, 0)
+
+    async def is_sure(self, lease: Lease) -> bool:
+        """Whether a write may go out under the lease: it is held, as far as anybody can know."""
+        while not lease.is_lost and lease.is_doubtful(*self.now()):
+            logger.warning(
+                "the lease of %r ran out unnoticed (this process stood still, or the server was "
+                "out of reach): asking whether it is still ours",
+                lease.root,
+                extra={"id": lease.root},
+            )
+            check = self._check_soon(lease.holder)
+            await asyncio.wait([check])
+            if check.cancelled() or check.exception() is not None:
+                self.lose(lease)
+        return not lease.is_lost
+
+    def _check_soon(self, holder: str) -> asyncio.Task[None]:
+        check = self._checks.get(holder)
+        if check is None:
+            check = self._checks[holder] = self._spawn(self._check(holder), "check leases")
+            check.add_done_callback(lambda _: self._checks.pop(holder, None))
+        return check
+
+    async def _check(self, holder: str) -> None:
+        """Find out which leases are gone, and give up what stays in doubt."""
+        missing = await self._missing_now(holder)
+        if not missing:
+            return
+        held = self.leases.counted(holder)
+        for lease in held:
+            promise = await self.patiently(partial(self._rest.get, lease.root))
+            if promise is not None and not is_pending(promise):
+                self.seen(promise)
+            elif (
+                promise is None
+                or missing >= len(held)
+                or not await self.patiently(partial(self._is_fenced_in, lease, promise))
+            ):
+                self.lose(lease)
+        if not await self._missing_now(holder):
+            return
+        for lease in self.leases.counted(holder):
+            logger.warning(
+                "the lease of %r may be lost: given up", lease.root, extra={"id": lease.root}
+            )
+            self.lose(lease)
+            self.drop_soon(lease.fence)
+
+    async def _missing_now(self, holder: str) -> int:
+        missing: int = await self.patiently(lambda: self._missing(holder))
+        return missing
+
+    async def _is_fenced_in(self, lease: Lease, root: Promise) -> bool:
+        """Ask with a fenced create of the promise that exists: it changes nothing."""
+        told = await self._rest.create(
+            PromiseCreate(lease.root, root.timeout_at_ms), fence=lease.fence
+        )
+        return not (isinstance(told, Refused) and told.status == _FENCED)
+
+    # -- giving back
+
+    async def fence_failed(self, lease: Lease) -> Promise | None:
+        """A write was refused because the task is not held: why; the promise, if settled."""
+        promise: Promise | None = await self.patiently(lambda: self._rest.get(lease.root))
+        if promise is not None and not is_pending(promise):
+            self.seen(promise)
+            return promise
+        self.lose(lease)
+        return None
+
+    def drop_soon(self, fence: Fence) -> None:
+        """Give a lease back that is nobody's here, until the server has answered (S60).
+
+        A claim whose answer was lost would else be kept alive by our own heartbeats.
+        """
+        self._spawn(self.patiently(lambda: self._rest.drop(fence)), f"drop {fence.task_id}")
+
+    def complete_soon(self, fence: Fence) -> None:
+        """End a task whose promise is settled: the server did so with it, as a rule."""
+        self._spawn(self.patiently(lambda: self._rest.complete(fence)), f"end {fence.task_id}")
+
+    # -- trouble
+
+    async def patiently(self, send: Callable[[], Awaitable[Any]]) -> Any:
+        """Send until there is an answer, also while the credentials are refused (law 8)."""
+        backoff = Backoff(_REFUSED_S, _REFUSED_S, self._rng)
+        while True:
+            try:
+                return await send()
+            except ResonateStoreError as error:
+                logger.error("%s", error)
+                await asyncio.sleep(backoff.next_s())
