@@ -19,6 +19,7 @@ STARTED = {
     "hello.py": "greeting Ada",
     "retries.py": "failed in attempt 1",
     "saga.py": "transfer-1/withdrawal",
+    "schedule.py": "ding",
     "service.py": "202 Location",
     "versions.py": "reserving ada",
 }

@@ -196,6 +196,30 @@ def test_versions_run_side_by_side_and_an_edit_is_noticed(tmp_path: Path) -> Non
     assert again.endswith("  signed up: bob (version 2)\n")
 
 
+def ticks_of(out: str) -> list[int]:
+    """The seconds of the day at which it says that the clock struck."""
+    times = re.findall(r"^  (\d\d):(\d\d):(\d\d) ding", out, re.MULTILINE)
+    return [int(hour) * 3600 + int(minute) * 60 + int(second) for hour, minute, second in times]
+
+
+def test_schedule_leaves_no_tick_out_and_runs_none_twice_across_kill_9(tmp_path: Path) -> None:
+    arguments = ("schedule.py", "--leave", "--seconds")
+    first = run(tmp_path, *arguments, "1.5")
+    second = kill_when_it_prints("ding", tmp_path, *arguments, "30")
+    time.sleep(2.5)
+    third = run(tmp_path, "schedule.py", "--seconds", "1.2")
+    assert "when nobody was here" in third
+    assert third.endswith("deleted\n")
+    start_s = ticks_of(first)[0]  # so that the day may change meanwhile
+    before, killed, after = (
+        [(tick - start_s) % 86_400 for tick in ticks_of(out)] for out in (first, second, third)
+    )
+    assert {*before, *killed, *after} == set(range(after[-1] + 1))
+    assert not {*before} & {*killed, *after}  # what was recorded struck once
+    assert len({*killed} & {*after}) <= 1  # what was killed as it struck may strike again
+    assert sorted({*after}) == after
+
+
 def test_service_answers_202_and_drains_on_sigterm(tmp_path: Path) -> None:
     out = run(tmp_path, "service.py")
     before, after = out.split("The service is started again:")
