@@ -17,7 +17,7 @@ from ..errors import InternalError, NonDeterminismError
 from ..protocol.records import Promise
 from .call import ASKED, CALLED, DETACHED, ENDED, GIVEN, RUN, TIMEOUT, Call, Wait
 from .ids import segment
-from .log import INTERRUPTION, LOG_HEADER, Batch, Recorded, log_header
+from .log import INTERRUPTION, LOG_HEADER, Asked, Batch, Recorded, log_header
 
 if TYPE_CHECKING:
     from .execution import Execution
@@ -101,7 +101,7 @@ class Body(Branch):
     is_owed: bool = False
     joint: str = "."
     unordered: bool = False
-    _under_way: dict[Call, int] | None = None
+    _under_way: dict[tuple[str, int], Asked] | None = None
     _sequential: bool = True
     _creates: int = 0
     _gain_start: int = 0
@@ -195,12 +195,7 @@ class Body(Branch):
         may overtake each other, the log counts as carried when one that has it is
         `acknowledged`; until then each repeats it, and names those before it (S8).
         """
-        named = None
-        if self.unordered:
-            if self._under_way is None:
-                self._under_way = {}
-            named = [(other.suffix, other.position) for other in self._under_way]
-            self._under_way[call] = self.position
+        named = self._goes_out(call) if self.unordered else None
         if self._sequential:
             before = self.count - 1
             if call.position == before == self._creates and self.siblings is None and not named:
@@ -213,12 +208,37 @@ class Body(Branch):
             self._gain_start = self.position
         return {LOG_HEADER: header}
 
+    def _goes_out(self, call: Call) -> list[Asked]:
+        """The asks that the create of this call has to name, as ranges."""
+        if self._under_way is None:
+            self._under_way = {}
+        named = list(self._under_way.values())
+        place, number = _place_of(call)
+        asked = self._under_way.get(place)
+        # Frozen values: `named` shows what was under way before this call.
+        first = last = number
+        waiting = 1
+        if asked is not None:
+            first, last = min(first, asked.first), max(last, asked.last)
+            waiting += asked.waiting
+        self._under_way[place] = Asked(place[0], first, last, call.position, waiting)
+        call.carried = self.position
+        return named
+
     def acknowledged(self, call: Call) -> None:
         """A create of an unordered body is durable: what it carried need not be repeated."""
-        carried = self._under_way.pop(call, None) if self._under_way else None
-        if carried is not None and not self._sequential and carried > self._gain_start:
-            del self._gain[: carried - self._gain_start]
-            self._gain_start = carried
+        place, _ = _place_of(call)
+        asked = self._under_way.get(place) if self._under_way else None
+        if asked is None or call.carried < 0 or self._under_way is None:
+            return
+        if asked.waiting == 1:
+            del self._under_way[place]
+        else:
+            self._under_way[place] = asked._replace(waiting=asked.waiting - 1)
+        if not self._sequential and call.carried > self._gain_start:
+            del self._gain[: call.carried - self._gain_start]
+            self._gain_start = call.carried
+        call.carried = -1
 
     def _leave_sequence(self) -> None:
         """From now on creates carry the log; what the last one left out is carried first."""
@@ -442,6 +462,12 @@ class Body(Branch):
             "recorded: the code changed while this execution was running. Finish it with the old "
             "code, or give the new code a new version"
         )
+
+
+def _place_of(call: Call) -> tuple[tuple[str, int], int]:
+    """Branch and position of an ask, which a range of asks shares, and its number."""
+    branch, dot, number = call.suffix.rpartition(".")
+    return (branch + dot, call.position), int(number)
 
 
 Body.waiting = _NOTHING

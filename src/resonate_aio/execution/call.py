@@ -54,6 +54,7 @@ class Call:
         id: The promise's id; `suffix` is the part after the asking body's.
         body: The body that asked, None for the root of an execution.
         promise_id: The promise that holds the outcome: `id`, unless an explicit id was given.
+        carried: How much of the log its create carries, while that is on its way (S8).
         record: The stored promise, once known.
         value: The decoded outcome once ENDED, or an exception where `failed`.
         cut: Settled because an interruption ended it: its waits get no result (S10, S11).
@@ -71,6 +72,7 @@ class Call:
     fingerprint: str = ""
     data: str | None = None
     position: int = 0
+    carried: int = -1
     timeout_at_ms: int = 0
     body: Body | None = None
     child: Body | None = None

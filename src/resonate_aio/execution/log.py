@@ -9,7 +9,8 @@ a body's log from the records of its calls.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import orjson
 
@@ -29,15 +30,34 @@ Batch = tuple[str, ...]
 INTERRUPTION = "!"
 
 
+class Asked(NamedTuple):
+    """Asks of one branch at one position, numbers `first` to `last`: some may yet be lost (S8).
+
+    Those between that are not lost are named all the same: they were asked, too.
+    """
+
+    branch: str
+    first: int
+    last: int
+    position: int
+    waiting: int = 0
+
+    def suffixes(self) -> Iterator[str]:
+        """The suffixes of the calls."""
+        return (f"{self.branch}{number}" for number in range(self.first, self.last + 1))
+
+
 def log_header(
-    position: int, start: int, gain: list[Batch], named: list[tuple[str, int]] | None = None
+    position: int, start: int, gain: list[Batch], named: list[Asked] | None = None
 ) -> str:
     """The header text: position of the ask, and the batches from number `start` on.
 
     Args:
-        named: Suffix and position of earlier asks whose creates may still be lost (S8).
+        named: Earlier asks whose creates may still be lost.
     """
-    parts = (position, start, gain, named) if named else (position, start, gain)
+    parts: tuple[object, ...] = (position, start, gain)
+    if named:
+        parts = (*parts, [asked[:4] for asked in named])
     return orjson.dumps(parts).decode()
 
 
@@ -79,8 +99,9 @@ class Recorded:
         try:
             position, start, gain, *named = orjson.loads(header)
             self.positions[suffix] = int(position)
-            for other, asked_at in named[0] if named else ():
-                self.positions.setdefault(str(other), int(asked_at))
+            for branch, first, last, asked_at in named[0] if named else ():
+                for other in Asked(str(branch), int(first), int(last), 0).suffixes():
+                    self.positions.setdefault(other, int(asked_at))
             for offset, batch in enumerate(gain):
                 known[int(start) + offset] = tuple(map(str, batch))
         except (ValueError, TypeError) as error:

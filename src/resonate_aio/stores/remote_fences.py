@@ -35,6 +35,7 @@ from .base import LOST, Acked, Refusal
 logger = logging.getLogger("resonate_aio.stores.remote")
 
 Ask = Callable[[Request], Awaitable[Reply]]
+Write = asyncio.Task[Promise | Refusal]
 Work = Callable[[], Coroutine[Any, Any, Promise | Refusal]]
 
 _DONE: Final = 200
@@ -56,7 +57,7 @@ class Held:
     def __init__(self, root: Promise, version: int, dialect: Dialect) -> None:
         self.version = version
         self.lineage = Lineage(root, dialect)
-        self.under_way: set[asyncio.Task[None]] = set()
+        self.under_way: set[Write] = set()
 
 
 class RemoteFences:
@@ -81,7 +82,7 @@ class RemoteFences:
         self._rng = rng
         self._sweeps_all = sweeps_all
         self._held: dict[str, Held] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[Write] = set()
         self._takes_parked = True
         self._fences_foreign = True
 
@@ -166,33 +167,25 @@ class RemoteFences:
         acked: Acked | None,
         context: Any,
         *,
-        before: list[asyncio.Task[None]] | None = None,
+        before: list[Write] | None = None,
     ) -> None:
-        run = self._run(before, work, acked, context)
         # A context of its own: the caller may be a durable function's step.
-        task = asyncio.get_running_loop().create_task(run, context=ContextVars())
+        task = asyncio.get_running_loop().create_task(_run(before, work), context=ContextVars())
         self._tasks.add(task)
-        task.add_done_callback(self._ended)
         held.under_way.add(task)
         task.add_done_callback(held.under_way.discard)
+        # From the loop, not from the task: a body may go on in place.
+        task.add_done_callback(partial(self._ended, acked, context), context=ContextVars())
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, acked: Acked | None, context: Any, task: Write) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is not None:
             logger.error("a write failed; this is a bug, please report it", exc_info=error)
-
-    async def _run(
-        self,
-        before: list[asyncio.Task[None]] | None,
-        work: Work,
-        acked: Acked | None,
-        context: Any,
-    ) -> None:
-        if before:
-            await asyncio.wait(before)
-        answer = await work()
-        if acked is not None:
-            acked(context, answer)
+        elif acked is not None:
+            acked(context, task.result())
 
     # -- creating
 
@@ -290,6 +283,12 @@ class RemoteFences:
         logger.log(level, "a write of %r is refused (%s): %s", id, reply.status, reply.error)
         self._gone(id, held.version)
         return LOST
+
+
+async def _run(before: list[Write] | None, work: Work) -> Promise | Refusal:
+    if before:
+        await asyncio.wait(before)
+    return await work()
 
 
 def _rejected(id: str, what: str, refused: Reply) -> PromiseSettle:

@@ -167,7 +167,8 @@ def _named_in(header: str) -> list[str]:
     try:
         _, _, gain, *rest = decode(header)
         names = [name for batch in gain for name in batch]
-        names += [name for name, _ in rest[0]] if rest else []
+        for branch, first, last, _ in rest[0] if rest else ():
+            names += [f"{branch}{number}" for number in range(first, last + 1)]
         return [name for name in map(str, names) if not name.startswith("!")]
     except (ValueError, TypeError, ValueCodecError):
         return []  # the replay will say so, if it comes to it
