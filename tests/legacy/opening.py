@@ -10,13 +10,12 @@ from resonate_aio.clock import Clock
 from resonate_aio.stores.http_session import HttpSession, Patience
 from resonate_aio.stores.legacy import LegacyStore
 from resonate_aio.stores.legacy_messages import Decode, poll_endpoints
-from resonate_aio.stores.legacy_watches import WatchPatience
 from resonate_aio.transports.sse import SseMessages, SsePatience
 
 MakeStore = Callable[..., Any]
 QUICK = Patience(first_s=0.01, most_s=0.05, pace_s=0.0, answer_s=5.0)
 QUICK_STREAM = SsePatience(first_s=0.01, most_s=0.05)
-NEVER_AGAIN = WatchPatience(again_s=3600.0)
+NEVER_AGAIN_S = 3600.0
 
 
 def make_store(
@@ -25,7 +24,7 @@ def make_store(
     *,
     ttl_s: float = 10.0,
     clock: Clock | None = None,
-    watches: WatchPatience = NEVER_AGAIN,
+    again_s: float = NEVER_AGAIN_S,
     **session: Any,
 ) -> LegacyStore:
     http = HttpSession(url, patience=QUICK, **session)
@@ -34,7 +33,7 @@ def make_store(
     def messages(decode: Decode) -> SseMessages:
         return SseMessages(poll_endpoints(http, poll), decode, patience=QUICK_STREAM)
 
-    return LegacyStore(http, messages, poll=poll, ttl_s=ttl_s, clock=clock, patience=watches)
+    return LegacyStore(http, messages, poll=poll, ttl_s=ttl_s, clock=clock, again_s=again_s)
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ the lease's own clock keeps a worker from writing under a lease that ran out (S6
 Trouble of the network is never an answer: requests go on until they are answered or the store
 is closed (law 8). The parts: `legacy_codec` (the wire, pure), `legacy_rest` (one coroutine per
 REST verb), `legacy_requests` (the current verbs), `legacy_writes` (the fenced door),
-`legacy_holding` (leases), `legacy_watches` (who waits), `legacy_load` (what replay needs).
+`legacy_holding` (leases), `legacy_messages` (what is heard), `legacy_load` (what replay needs).
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ from .legacy_load import load
 from .legacy_messages import Decode, Member, Messages
 from .legacy_requests import Requests
 from .legacy_rest import LegacyRest
-from .legacy_watches import Watches, WatchPatience
 from .legacy_writes import Writes
+from .remote_watches import AGAIN_S, RemoteWatches
 
 if TYPE_CHECKING:
     from ..transports.base import MessageSource
@@ -66,7 +66,7 @@ class LegacyStore:
         poll: A session with the server's poll port; opened and closed with the other.
         ttl_s: How long a lease lasts without a heartbeat, in seconds.
         clock: Where the time is read; the system's by default.
-        patience: How often what is waited for is asked again.
+        again_s: Seconds after which what is waited for is asked for again (hazard 1).
 
     Raises:
         ValueError: The ttl is shorter than a tenth of a second.
@@ -83,7 +83,7 @@ class LegacyStore:
         poll: HttpSession | None = None,
         ttl_s: float = TTL_S,
         clock: Clock | None = None,
-        patience: WatchPatience | None = None,
+        again_s: float = AGAIN_S,
     ) -> None:
         if not ttl_s >= 0.1:
             raise ValueError(f"ttl must be at least 0.1 s, got {ttl_s!r}")
@@ -93,15 +93,10 @@ class LegacyStore:
         self._clock: Clock = clock if clock is not None else SystemClock()
         self._rest = LegacyRest(http)
         self._leases = Leases()
-        self._holding = Holding(self._rest, self._leases, self._clock, http.rng, self._spawn)
-        self._watches = Watches(
-            self._listen,
-            self._rest.get,
-            lambda: self._messages.unicast is not None,
-            self._clock,
-            http.rng,
-            patience,
+        self._holding = Holding(
+            self._rest, self._leases, self._clock, http.rng, self._spawn, ttl_s=ttl_s
         )
+        self._watches = RemoteWatches(self._ask_for_watch, http.rng, url=http.url, again_s=again_s)
         self._messages = Messages(messages, self._leases, self._holding, self._watches, self._spawn)
         self._requests = Requests(
             self._rest,
@@ -143,13 +138,13 @@ class LegacyStore:
         await self.http.open()
         if self._poll is not None:
             await self._poll.open()
-        self._watches.start()
+        self._watches.open()
 
     async def _abandon(self) -> None:
         """The loop was closed under everybody who used the store: its sockets are dead too."""
         self._users = 0
         self._tasks.clear()
-        self._leases.clear()
+        self._holding.stop()
         for session in (self.http, self._poll):
             if session is not None:
                 with suppress(RuntimeError):
@@ -163,7 +158,7 @@ class LegacyStore:
         if self._users:
             return
         await self._messages.stop()
-        self._leases.clear()
+        self._holding.stop()
         await self._watches.stop()
         tasks = list(self._tasks)
         for task in tasks:
@@ -285,7 +280,8 @@ class LegacyStore:
     def watch(self, promise_id: str, settled: Callable[[Promise], None]) -> None:
         """Call settled(promise) once the promise is settled, from the event loop.
 
-        Also when it was settled before; nothing happens for an id that does not exist.
+        Also when it was settled before. For an id that does not exist, `settled` is called
+        with a record that says so.
         """
         if self._loop is None:
             raise ResonateStoreError("the store is not open: call open() first")
@@ -294,6 +290,9 @@ class LegacyStore:
     def unwatch(self, promise_id: str, settled: Callable[[Promise], None]) -> None:
         """Do not call it any more. Unknown pairs are ignored."""
         self._watches.unwatch(promise_id, settled)
+
+    async def _ask_for_watch(self, request: Request) -> Reply:
+        return await self._requests.carry_out(request)
 
     async def _listen(self, id: str) -> Promise | None:
         """Subscribe to a promise and read it; None where there is none."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Context as ContextVars
 from functools import partial
 from random import Random
 from typing import Any, Final
@@ -34,12 +35,16 @@ _REFUSED_S: Final = 30.0
 
 _FENCED: Final = 412
 
+_BEATS: Final = 3
+"""Heartbeats per ttl: two may be lost."""
+
 
 class Holding:
     """The leases of one store.
 
     Args:
         rest: The server.
+        ttl_s: How long a lease lasts without a heartbeat.
         spawn: Runs a coroutine in a task that the store owns.
 
     Attributes:
@@ -49,7 +54,14 @@ class Holding:
     """
 
     def __init__(
-        self, rest: LegacyRest, leases: Leases, clock: Clock, rng: Random, spawn: Spawn
+        self,
+        rest: LegacyRest,
+        leases: Leases,
+        clock: Clock,
+        rng: Random,
+        spawn: Spawn,
+        *,
+        ttl_s: float,
     ) -> None:
         self.leases = leases
         self.taken: Callable[[Promise], None] = lambda _: None
@@ -59,7 +71,10 @@ class Holding:
         self._clock = clock
         self._rng = rng
         self._spawn = spawn
+        self._ttl_s = ttl_s
         self._checks: dict[str, asyncio.Task[None]] = {}
+        self._beating: dict[str, asyncio.Task[None]] = {}
+        self._timer: asyncio.TimerHandle | None = None
 
     # -- holding
 
@@ -73,7 +88,10 @@ class Holding:
         if before is not None:
             self.lose(before)
         lease.renewed(*sent)
+        lease.taken_s = sent[1]
         self.leases.add(lease)
+        if self._timer is None:
+            self._arm()
 
     def heard(self, root: str, fence: Fence) -> None:
         """A message offers a task of this promise: whoever holds an older one has lost it."""
@@ -102,7 +120,41 @@ class Holding:
         if not was_closing:
             self.lost(lease.root, lease.version)
 
+    def stop(self) -> None:
+        """Beat no more and hold nothing: what is held still ends by itself."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.leases.clear()
+
     # -- heartbeats
+
+    def _arm(self) -> None:
+        # Jittered downwards: workers that started together do not beat together.
+        delay_s = self._ttl_s / _BEATS * (1 - self._rng.random() / 4)
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(delay_s, self._tick, context=ContextVars())
+
+    def _tick(self) -> None:
+        """Beat for every holder; what was claimed a moment ago may be over before the next."""
+        self._timer = None
+        now_s = asyncio.get_running_loop().time()
+        for holder in self.leases.holders(now_s - self._ttl_s / (2 * _BEATS)):
+            if holder not in self._beating:
+                beat = self._spawn(self._beat_safely(holder), "beat")
+                self._beating[holder] = beat
+                beat.add_done_callback(partial(self._has_beaten, holder))
+        if not self.leases.is_empty:
+            self._arm()
+
+    def _has_beaten(self, holder: str, _: asyncio.Task[None]) -> None:
+        self._beating.pop(holder, None)
+
+    async def _beat_safely(self, holder: str) -> None:
+        try:
+            await self.beat(holder)
+        except ResonateStoreError as error:
+            logger.warning("a heartbeat was refused: %s", error)
 
     async def beat(self, holder: str) -> None:
         """Extend the holder's leases; doubts that arise are looked into by themselves.

@@ -29,7 +29,8 @@ class Lease:
 
     Attributes:
         holder: The process id the server knows.
-        since: Number of the heartbeat it was claimed before; see `Leases.beats`.
+        since: Number of the heartbeat it was claimed after; see `Leases.beats`.
+        taken_s: Loop time at which it was claimed.
         is_closing: Its end is on the way to the server: a heartbeat may not count it any more.
         is_lost: Somebody else may hold the task: nothing more is written.
         writes: What goes out under it, and after what.
@@ -43,6 +44,7 @@ class Lease:
         "is_watched",
         "root",
         "since",
+        "taken_s",
         "ttl_ms",
         "until_ms",
         "until_s",
@@ -63,6 +65,7 @@ class Lease:
         self.is_lost = False
         self.is_watched = False
         self.writes = WriteOrder()
+        self.taken_s = 0.0
 
     def renewed(self, sent_ms: int, sent_s: float) -> None:
         """The server granted another ttl after a request sent at these times."""
@@ -136,6 +139,13 @@ class Leases:
         """The lease on this promise's task, if there is one."""
         return self._held.get(root)
 
+    def holders(self, taken_until_s: float) -> list[str]:
+        """The holders of leases that were claimed so early."""
+        found = {
+            lease.holder: None for lease in self._held.values() if lease.taken_s <= taken_until_s
+        }
+        return list(found)
+
     def counted(self, holder: str, beat: int | None = None) -> list[Lease]:
         """The leases that a heartbeat of this holder must have extended.
 
@@ -156,6 +166,11 @@ class Leases:
         lease.is_closing = True
         if self._held.get(lease.root) is lease:
             del self._held[lease.root]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is held."""
+        return not self._held
 
     def clear(self) -> None:
         """The store closes."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from contextvars import Context as ContextVars
@@ -23,7 +24,7 @@ from .http_session import HttpSession, OpenStream
 from .legacy_answers import Fence
 from .legacy_holding import Holding, Spawn
 from .legacy_leases import Leases
-from .legacy_watches import Watches
+from .remote_watches import RemoteWatches
 
 if TYPE_CHECKING:
     from ..transports.base import MessageSource
@@ -81,7 +82,7 @@ class Messages:
         make_source: Callable[[Decode], MessageSource],
         leases: Leases,
         holding: Holding,
-        watches: Watches,
+        watches: RemoteWatches,
         spawn: Spawn,
     ) -> None:
         self._make_source = make_source
@@ -129,8 +130,12 @@ class Messages:
 
     def join(self, member: Member) -> Callable[[], None]:
         """Open a stream for this worker; the function that is returned closes it."""
+        if "\0" in member.group:
+            # No address can name it: a worker that wants no tasks, only to hear of promises.
+            member.group = f"resonate-aio-{secrets.token_hex(4)}"
         source = member.source = self._make_source(self._decode)
         self._members.append(member)
+        self._watches.listen_at(self.unicast)
 
         def receive(message: Message) -> None:
             self._receive(member, message)
@@ -145,6 +150,7 @@ class Messages:
         def leave() -> None:
             if member in self._members:
                 self._members.remove(member)
+                self._watches.listen_at(self.unicast)
                 self._spawn(end(), "disconnect")
 
         return leave
@@ -164,7 +170,7 @@ class Messages:
 
     def _is_connected(self) -> None:
         self._connected.set()
-        self._watches.reconnected()
+        self._watches.listen_at(self.unicast)  # what was sent meanwhile is lost (hazard 1)
 
     def _decode(self, data: Any) -> Message | None:
         """One event as a message of the current protocol.

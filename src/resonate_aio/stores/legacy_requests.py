@@ -28,8 +28,8 @@ from .legacy_answers import FORBIDDEN, NOT_HERE, Created, Fence, Refused
 from .legacy_holding import Holding
 from .legacy_leases import FIRST_VERSION, Lease
 from .legacy_rest import LegacyRest
-from .legacy_watches import Watches
 from .lineage import unstorable
+from .remote_watches import RemoteWatches
 
 BY_HEADER: Final = "resonate-aio:by"
 """Header of a root's param: which request created it, so that one whose answer was lost can be
@@ -61,7 +61,7 @@ class Requests:
         self,
         rest: LegacyRest,
         holding: Holding,
-        watches: Watches,
+        watches: RemoteWatches,
         *,
         holder_of: Callable[[str], str],
         own_address: Callable[[], str | None],
@@ -262,6 +262,8 @@ class Requests:
         if not is_pending(told.root):
             self._holding.complete_soon(fence)
             return r.Reply(409, error=f"promise {request.id!r} is {told.root.state}")
+        if fence == Fence(codec.invoke_task(request.id), 1):
+            version = FIRST_VERSION  # nobody held it before
         lease = Lease(request.id, version, fence, holder, request.ttl_ms)
         self._holding.hold(lease, sent)
         return r.Reply(200, told.root, _acquired(lease))

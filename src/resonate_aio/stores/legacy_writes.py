@@ -22,7 +22,7 @@ from .legacy_answers import Refused
 from .legacy_holding import Holding, Spawn
 from .legacy_leases import Lease
 from .legacy_rest import LegacyRest
-from .legacy_watches import Watches
+from .remote_watches import RemoteWatches
 
 logger = logging.getLogger("resonate_aio.stores.legacy")
 
@@ -37,11 +37,13 @@ class Writes:
     Args:
         rest: The server.
         holding: The leases.
-        watches: Told what was created and settled, so that nobody asks the server for it.
+        watches: Told what was settled, so that nobody asks the server for it.
         spawn: Runs a coroutine in a task that the store owns.
     """
 
-    def __init__(self, rest: LegacyRest, holding: Holding, watches: Watches, spawn: Spawn) -> None:
+    def __init__(
+        self, rest: LegacyRest, holding: Holding, watches: RemoteWatches, spawn: Spawn
+    ) -> None:
         self._rest = rest
         self._holding = holding
         self._watches = watches
@@ -116,7 +118,6 @@ class Writes:
                 return await self._refused_create(lease, request, told)
             return await self._gone(lease, told)
         standing: Promise = told.promise
-        self._watches.expect(standing)
         return standing
 
     async def _refused_create(
