@@ -71,7 +71,17 @@ class NonDeterminismError(UsageError):
 
 
 class FunctionNotFoundError(UsageError):
-    """No function is registered under that name and version in this process."""
+    """No function is registered under that name and version in this process.
+
+    Attributes:
+        name: The name that was asked for.
+        version: The version; 0 for the newest.
+    """
+
+    def __init__(self, mesg: str = "", name: str = "", version: int = 0) -> None:
+        super().__init__(mesg)
+        self.name = name
+        self.version = version
 
 
 class ValueCodecError(UsageError):

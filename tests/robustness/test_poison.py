@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
@@ -90,6 +91,8 @@ def misbehave(how: str) -> Any:  # noqa: C901  one line a case
     match how:
         case "SystemExit":
             raise SystemExit(3)
+        case "KeyboardInterrupt":
+            raise KeyboardInterrupt
         case "GeneratorExit":
             raise GeneratorExit
         case "BaseException":
@@ -130,6 +133,7 @@ def misbehave(how: str) -> Any:  # noqa: C901  one line a case
 
 WAYS = [
     "SystemExit",
+    "KeyboardInterrupt",
     "GeneratorExit",
     "BaseException",
     "CancelledError",
@@ -200,21 +204,86 @@ def test_a_function_that_misbehaves_harms_itself_only(how: str, kind: str) -> No
     assert not first.startswith("value"), first
 
 
-def test_keyboard_interrupt_in_a_function_is_the_users_and_records_nothing() -> None:
-    """It ends the process as it would anywhere; the execution is dropped, not rejected (S10)."""
-    life = Life()
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()], ids=repr)
+@pytest.mark.parametrize("way", ["gather", "TaskGroup", "create_task"])
+def test_a_helper_coroutine_that_exits_harms_its_function_only(
+    way: str, error: BaseException
+) -> None:
+    """asyncio lets these two through to the loop: at every restart the process would end."""
 
-    async def interrupted(ctx: Context) -> None:
+    async def helper(ctx: Context) -> None:
         await ctx.run(add, 1, 2)
-        raise KeyboardInterrupt
+        raise error
+
+    async def parent(ctx: Context) -> None:
+        if way == "gather":
+            await asyncio.gather(helper(ctx), ctx.run(add, 3, 4))
+        elif way == "create_task":
+            await asyncio.create_task(helper(ctx))
+        else:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(helper(ctx))
+
+    async def bad(resonate: Client) -> str:
+        resonate.register(parent)
+        with pytest.raises((ApplicationError, ExceptionGroup)) as raised:
+            await resonate.run("parent", parent)
+        return repr(raised.value)
+
+    assert type(error).__name__ in beside_good_ones(bad)
+
+
+class Signalled:
+    """Functions that a signal hits while they run; its handler raises, as Ctrl-C does."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def functions(self) -> dict[str, Callable[..., Any]]:
+        async def leaf(ctx: Context) -> None:
+            signal.raise_signal(self.number)
+
+        async def late(ctx: Context) -> None:
+            await ctx.run(add, 1, 2)
+            signal.raise_signal(self.number)
+
+        def generator(ctx: Context) -> Body:
+            yield ctx.run(add, 1, 2)
+            signal.raise_signal(self.number)
+
+        async def helper(ctx: Context) -> None:
+            signal.raise_signal(self.number)
+
+        async def parent(ctx: Context) -> None:
+            await asyncio.gather(helper(ctx), ctx.run(add, 1, 2))
+
+        return {"leaf": leaf, "late": late, "generator": generator, "helper": parent}
+
+
+@pytest.mark.parametrize("kind", ["leaf", "late", "generator", "helper"])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_ends_the_process_and_is_no_outcome(name: str, kind: str) -> None:
+    """Ctrl-C, and a handler of the application's that exits (law 8): unlike what a body raises."""
+    number = signal.Signals[name]
+
+    def leave(*_: object) -> None:
+        raise SystemExit(0)
+
+    life = Life()
+    before = signal.getsignal(number)
+    if number == signal.SIGTERM:
+        signal.signal(number, leave)
 
     async def whole() -> None:
-        resonate = life.resonate
-        resonate.register(interrupted)
-        await resonate.run("root", interrupted)
+        hit = Signalled(number).functions()[kind]
+        life.resonate.register(hit, name="hit")
+        await life.resonate.run("root", "hit")
 
-    with pytest.raises(KeyboardInterrupt):
-        life.run_bare(whole())
+    try:
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            life.run_bare(whole())
+    finally:
+        signal.signal(number, before)
     assert life.state("root") == "pending"
     life.loop.keep(life.resonate)
     life.loop.kill()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from difflib import get_close_matches
 from typing import Any, Protocol, runtime_checkable
 
 from ..errors import FunctionNotFoundError
 from ..runtime.functions import Callee
 
+_SUGGESTED = 3
+_LISTED = 10
 _SEEN = 4096
 """How many functions are remembered with their callees; nested functions are made anew."""
 
@@ -76,22 +79,35 @@ class Registry:
         """
         versions = self._by_name.get(name)
         if not versions:
-            known = ", ".join(sorted(self._by_name)) or "none"
             raise FunctionNotFoundError(
-                f"no function {name!r} is registered in this process; registered: {known}"
+                f"no function {name!r} is registered in this process; {self._hint(name)}",
+                name,
+                version,
             )
         if not version:
             return versions[max(versions)]
         if version not in versions:
             known = ", ".join(map(str, sorted(versions)))
             raise FunctionNotFoundError(
-                f"function {name!r} has no version {version} in this process; registered: {known}"
+                f"function {name!r} has no version {version} in this process, only {known}: "
+                "register that version too while executions of it run",
+                name,
+                version,
             )
         return versions[version]
 
     def has(self, callee: Callee) -> bool:
         """Whether this very registration was made here."""
         return self._by_name.get(callee.name, {}).get(callee.version) is callee
+
+    def _hint(self, name: str) -> str:
+        """What to do about a name that is not known, without listing hundreds of others."""
+        close = get_close_matches(name, self._by_name, _SUGGESTED)
+        if close:
+            return f"did you mean {' or '.join(map(repr, close))}?"
+        known = sorted(self._by_name)
+        more = f" and {len(known) - _LISTED} more" if len(known) > _LISTED else ""
+        return f"registered: {', '.join(known[:_LISTED]) or 'none'}{more}"
 
     def of(self, func: Any) -> Callee | None:
         """The callee of a registered function object, or None."""

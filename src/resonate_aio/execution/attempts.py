@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isnan
 from typing import Any, Protocol
 
 from ..errors import ContextMisuseError, NonDeterminismError, ValueCodecError
@@ -39,6 +40,8 @@ def retry_delay_s(
     # Policies with jitter are ours and take the generator; others know the attempt alone.
     arguments: tuple[Any, ...] = (attempt, rng) if jitters else (attempt,)
     delay: float | None = policy.next(*arguments)
+    if delay is not None and (not isinstance(delay, int | float) or isnan(delay)):
+        raise TypeError(f"a retry policy gives seconds or None, got {delay!r}")
     if delay is None or now_ms + delay * 1000 >= timeout_at_ms:
         return None
     return max(delay, 0.0)

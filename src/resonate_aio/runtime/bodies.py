@@ -2,7 +2,8 @@
 
 Coroutines run in an asyncio task of their own, generators are stepped by the scheduler,
 plain functions run on worker threads. Whatever happens, a driver reports exactly once,
-through `Scheduler.over`, and nothing a user's function raises ever leaves it.
+through `Scheduler.over`, and nothing a user's function raises ever leaves it: only what a
+signal raised in it does.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import anyio.to_thread
 from ..execution.body import Body
 from ..execution.call import GIVEN, Wait
 from .awaitables import DurableCall, DurablePromise, RootCall
+from .endings import ends_process
 from .functions import COROUTINE, GENERATOR, PLAIN
 from .stamps import current_branch
 
@@ -157,11 +159,10 @@ async def _drive_coroutine(body: LiveBody) -> None:
         else:
             args, kwargs = body.scheduler.arguments(body)
         value = await call.callee.func(body.scheduler.context_of(body), *args, **kwargs)  # type: ignore[union-attr]
-    except KeyboardInterrupt as error:
-        body.scheduler.over(body, None, error)
-        raise
     except BaseException as error:
         body.scheduler.over(body, None, error)
+        if ends_process(error):
+            raise
     else:
         body.scheduler.over(body, value, None)
 
@@ -211,6 +212,8 @@ def _start_generator(body: LiveBody) -> None:
         body.generator = body.call.callee.func(body.scheduler.context_of(body), *args, **kwargs)  # type: ignore[union-attr]
     except BaseException as error:
         body.scheduler.over(body, None, error)
+        if ends_process(error):
+            raise
         return
     step_generator(body, None, None)
 
@@ -232,6 +235,8 @@ def step_generator(body: LiveBody, value: Any, error: BaseException | None) -> N
             return
         except BaseException as raised:
             scheduler.over(body, None, raised)
+            if ends_process(raised):
+                raise
             return
         value = error = None
         if body.is_dead:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 from .settings import Settings
 
@@ -20,7 +20,7 @@ class Poison:
         self._settings = settings
         self._delays: dict[str, float] = {}
         self._timers: dict[str, tuple[asyncio.TimerHandle, Callable[[str], None]]] = {}
-        self._said: dict[str, str] = {}
+        self._said: dict[Hashable, None] = {}
 
     def is_set_aside(self, id: str) -> bool:
         """Whether messages for this id are ignored for now."""
@@ -33,16 +33,17 @@ class Poison:
         self._delays[id] = delay_s
         while len(self._delays) > _REMEMBERED:
             del self._delays[next(iter(self._delays))]
+        if id in self._timers:
+            self._timers[id][0].cancel()
         timer = self._loop.call_later(delay_s, self._due, id)
         self._timers[id] = (timer, again)
         return delay_s
 
-    def is_news(self, id: str, error: BaseException) -> bool:
-        """Whether this reason was not yet logged for this id."""
-        reason = f"{type(error).__name__}: {error}"
-        if self._said.get(id) == reason:
+    def is_news(self, reason: Hashable) -> bool:
+        """Whether this reason was not logged yet: once is enough, however often it is met."""
+        if reason in self._said:
             return False
-        self._said[id] = reason
+        self._said[reason] = None
         while len(self._said) > _REMEMBERED:
             del self._said[next(iter(self._said))]
         return True

@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from ..clock import Clock
-from ..errors import NonDeterminismError, ResonateStoreError
+from ..errors import InternalError, NonDeterminismError, ResonateStoreError
 from ..execution.attempts import retry_delay_s
 from ..execution.body import Body, Branch
 from ..execution.call import ASKED, DETACHED, ENDED, RUN, TIMEOUT, Call, CallKind, Wait
 from ..execution.execution import ALIVE, is_cut
+from ..protocol.failures import shown_error
 from ..protocol.records import EMPTY, Promise, PromiseState
 from ..protocol.requests import PromiseGet
 from ..protocol.values import PLAIN_SHAPE, decode
@@ -35,6 +36,7 @@ from . import encoding
 from .asking import Asking
 from .awaitables import AsyncWait, DurableCall
 from .bodies import LiveBody, start, step_generator
+from .endings import ends_process
 from .functions import COROUTINE, GENERATOR, PLAIN, Callee
 from .interrupts import Interrupts
 from .options import NO_OPTIONS
@@ -129,8 +131,9 @@ class Scheduler:
                 before = rest
                 try:
                     action(first, second)
-                except Exception:
+                except Exception as error:
                     logger.exception("a scheduler action failed; this is a bug, please report it")
+                    self._failed(first, error)
                 count += 1
                 if count % _LOOK_AT_CLOCK == 0 and perf_counter() > until:
                     break
@@ -141,6 +144,13 @@ class Scheduler:
                 self.loop.call_soon(self._drain)
         if self._flush_timer is None and not self.store.durable_at_once:
             self._flush_timer = self.loop.call_later(_FLUSH_AFTER_S, self._flush)
+
+    def _failed(self, subject: Any, error: Exception) -> None:
+        """Nobody waits for ever because of a bug: its execution is put aside, by name (S42)."""
+        body = subject if isinstance(subject, LiveBody) else getattr(subject, "home", None)
+        if isinstance(body, LiveBody):
+            reason = InternalError(f"{body.id!r} came to a state that cannot be: {error!r}")
+            self.executions.stopped(body.execution, reason)
 
     def _flush(self) -> None:
         """What was created meanwhile and still runs becomes visible to others."""
@@ -183,11 +193,13 @@ class Scheduler:
             self._slots.run(start, body)
             return
         self._starting = body
-        start(body)
-        ended = self._starting is not body
-        self._starting = None
-        if ended:
-            self._over(body)
+        try:
+            start(body)
+        finally:  # a signal may have raised in its first step
+            ended = self._starting is not body
+            self._starting = None
+            if ended:
+                self._over(body)
 
     def arguments(self, body: LiveBody) -> tuple[Any, dict[str, Any]]:
         """The arguments of a body: what its encoded ones decode to (S29)."""
@@ -338,13 +350,13 @@ class Scheduler:
         self.consider(body)
 
     def _ended_by_base_exception(self, body: LiveBody, error: BaseException) -> None:
-        """A cancel that nobody of ours sent is the application's shutdown, as Ctrl-C is (S10)."""
+        """A cancel that nobody of ours sent is the application's shutdown, as a signal is (S10)."""
         cancelled = isinstance(error, asyncio.CancelledError) and (
             body.call.cancelled_by is None and body.task is not None and body.task.cancelling() > 0
         )
         callee = body.call.callee
         on_thread = callee is not None and callee.kind is PLAIN
-        if cancelled or (isinstance(error, KeyboardInterrupt) and not on_thread):
+        if cancelled or (not on_thread and ends_process(error)):
             self.interrupts.drop_from_outside(body.execution)
 
     def _may_conclude(self, body: LiveBody) -> bool:
@@ -374,9 +386,9 @@ class Scheduler:
         if body.unawaited_failures:
             for failed in body.unawaited_failures.values():
                 logger.warning(
-                    "%r failed and nobody awaited it: %r",
+                    "%r failed and nobody awaited it: %s",
                     failed.id,
-                    failed.value,
+                    shown_error(failed.value),
                     extra={"id": failed.id},
                 )
         del body.execution.bodies[body]
@@ -412,25 +424,29 @@ class Scheduler:
             policy = _policy_for(policy, callee)
         if isinstance(error, TypeError) and _raised_at_call(error):
             return False
-        delay_s = retry_delay_s(
-            policy,
-            body.attempt,
-            error,
-            call.options_.non_retryable_exceptions,
-            self.clock.now_ms(),
-            call.timeout_at_ms,
-            self._rng,
-        )
+        try:
+            delay_s = retry_delay_s(
+                policy,
+                body.attempt,
+                error,
+                call.options_.non_retryable_exceptions,
+                self.clock.now_ms(),
+                call.timeout_at_ms,
+                self._rng,
+            )
+        except Exception:
+            logger.exception("the retry policy of %r failed: no retry", callee.name)
+            return False
         if delay_s is None:
             return False
         if body.made_calls and body.execution.next_is_recorded(body):
             delay_s = 0.0
         logger.warning(
-            "%r failed in attempt %d, next attempt in %.3g s: %r",
+            "%r failed in attempt %d, next attempt in %.3g s: %s",
             call.id,
             body.attempt,
             delay_s,
-            error,
+            shown_error(error),
             extra={"id": call.id},
         )
         body.retry_timer = self.loop.call_later(delay_s, self._again, body)

@@ -12,10 +12,11 @@ import sys
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context as ContextVars
 from contextvars import ContextVar, copy_context
-from types import FrameType
+from types import CoroutineType, FrameType, TracebackType
 from typing import Any
 
 from ..execution.body import Body, Branch
+from .endings import contained, ends_process
 
 current_branch: ContextVar[Branch | None] = ContextVar("resonate_aio_branch", default=None)
 
@@ -80,7 +81,7 @@ class BranchFactory:
         context = copy_context() if context is None else context.copy()
         context.run(current_branch.set, forked)
         kwargs["context"] = context
-        task = self._create(loop, coro, kwargs)
+        task = self._create(loop, Contained(coro) if type(coro) is CoroutineType else coro, kwargs)
         if isinstance(task, asyncio.Task) and branch.body is not None:
             self._adopt(task, branch.body, forked, coro)
         return task
@@ -91,6 +92,55 @@ class BranchFactory:
         if self._chained is not None:
             return self._chained(loop, coro, **kwargs)
         return asyncio.Task(coro, loop=loop, **kwargs)
+
+
+class Contained(Coroutine[Any, Any, Any]):
+    """A helper coroutine of a body: the `SystemExit` it raises is a failure, as a body's is.
+
+    An asyncio task lets `SystemExit` and `KeyboardInterrupt` through to the loop, which would
+    end the process, and again at every restart (law 14).
+    """
+
+    __slots__ = ("_coro",)
+
+    def __init__(self, coro: CoroutineType[Any, Any, Any]) -> None:
+        self._coro = coro
+
+    def send(self, value: Any) -> Any:
+        """Step it."""
+        try:
+            return self._coro.send(value)
+        except (SystemExit, KeyboardInterrupt) as error:
+            if ends_process(error):
+                raise
+            raise contained(error) from error
+
+    def throw(
+        self,
+        typ: Any,
+        val: BaseException | object = None,
+        tb: TracebackType | None = None,
+    ) -> Any:
+        """Throw into it."""
+        try:
+            return self._coro.throw(typ if val is None else val)  # type: ignore[arg-type]
+        except (SystemExit, KeyboardInterrupt) as error:
+            if ends_process(error):
+                raise
+            raise contained(error) from error
+
+    def close(self) -> None:
+        """Close it."""
+        self._coro.close()
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._coro.__await__()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._coro, name)  # its frame and names, for whoever looks at the task
+
+    def __repr__(self) -> str:
+        return repr(self._coro)
 
 
 _FRAMES_ABOVE = 8

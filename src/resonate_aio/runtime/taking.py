@@ -9,10 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Hashable
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ResonateError, ResonateStoreError, ValueCodecError
+from ..errors import (
+    FunctionNotFoundError,
+    ResonateError,
+    ResonateStoreError,
+    ValueCodecError,
+)
 from ..protocol.records import Promise, Task, TaskState, is_pending, is_timer
 from ..protocol.requests import Execute, Message, PromiseGet, TaskAcquire, TaskGet, TaskRelease
 from ..protocol.values import decode, encode
@@ -135,22 +140,39 @@ class Taking:
         ended: Ended | None = None,
     ) -> None:
         """Start an execution that is held, with what earlier lives recorded."""
+        try:
+            held, records = await self._prepared(task, promise, callee, options)
+        except Exception as error:  # noqa: BLE001  whatever was stored, the others go on (law 14)
+            await self._refuse(task, error)
+            return
+        if not self._worker.accepts:
+            await self.give_back(task)
+            return
+        self._worker.hold(held, records, ended)
+
+    async def _prepared(
+        self, task: Task, promise: Promise, callee: Callee, options: CallOptions
+    ) -> tuple[Held, list[Promise]]:
+        """The execution, its arguments known to be readable, and what is recorded of it."""
         # Of a task that was never held before, a server has no record that a create would not
         # bring to light.
         is_new = task.version == 1 and not self._store.in_process
         records = [] if is_new else await self._store.load(task.id)
         root = self.root(callee, promise, options)
-        try:
-            await open_arguments(root, promise, self._worker.encoders)
-        except ResonateError as error:
+        await open_arguments(root, promise, self._worker.encoders)
+        if root.data is not None and not root.takes_live:
+            plain = decode(root.data)
+            callee.rebuild(plain["args"], plain["kwargs"])
+        return Held(task, promise, root, callee), records
+
+    async def _refuse(self, task: Task, error: Exception) -> None:
+        """What is stored of an execution cannot be run: it is put aside (S42, law 8)."""
+        if not isinstance(error, ResonateError):
+            error = ValueCodecError(f"what is stored of {task.id!r} cannot be read: {error!r}")
+        if not isinstance(error, ResonateStoreError):
             self._failed(task.id, error)
-            self.set_aside(task.id, error)
-            await self.give_back(task)
-            return
-        if not self._worker.accepts:
-            await self.give_back(task)
-            return
-        self._worker.hold(Held(task, promise, root, callee), records, ended)
+        self.set_aside(task.id, error)
+        await self.give_back(task)
 
     def _callee_for(self, promise: Promise) -> Callee:
         """The registered function an invocation names.
@@ -193,10 +215,19 @@ class Taking:
     def set_aside(self, id: str, error: BaseException, *, log: bool = True) -> None:
         """Leave the execution alone for a while, then try again."""
         delay_s = self._poison.set_aside(id, self._try_again)
-        if log and self._poison.is_news(id, error):
-            logger.error(
-                "%r cannot run here, next try in %.0f s: %s", id, delay_s, error, extra={"id": id}
-            )
+        if not log:
+            return
+        reason: Hashable = (id, str(error))
+        if isinstance(error, FunctionNotFoundError):
+            reason = (error.name, error.version)  # however many executions wait for it
+        logger.log(
+            logging.ERROR if self._poison.is_news(reason) else logging.DEBUG,
+            "%r cannot run here, next try in %.0f s: %s",
+            id,
+            delay_s,
+            error,
+            extra={"id": id},
+        )
 
     def leave_alone(self, id: str) -> None:
         """The same, without a word."""

@@ -346,7 +346,8 @@ class Worker:
         if execution.life is not ALIVE:
             return
         execution.error = error
-        logger.error("%r is stopped: %s", execution.id, error, extra={"id": execution.id})
+        if self._poison.is_news((execution.id, str(error))):
+            logger.error("%r is stopped: %s", execution.id, error, extra={"id": execution.id})
         self.scheduler.interrupts.drop(execution)
         held = self._held.pop(execution.id, None)
         self._failed(execution.id, error)
