@@ -63,14 +63,33 @@ class Begin:
         if isinstance(answer, Reply):
             then(answer)
         else:
+            self._core.asked.add(answer)
             answer.add_done_callback(partial(self._answered, then), context=ContextVars())
 
     def _answered(self, then: Callable[[Reply], None], answer: asyncio.Future[Reply]) -> None:
+        self._core.asked.discard(answer)
         if answer.cancelled() or answer.exception() is not None:
             error = None if answer.cancelled() else answer.exception()
             self._handle._failed(error or ResonateShutdownError(f"{self._handle.id!r}: stopped"))
+        elif self._core.worker is None:
+            self._stopped_meanwhile(answer.result())
         else:
             then(answer.result())
+
+    def _stopped_meanwhile(self, reply: Reply) -> None:
+        """The client was stopped while the store was asked: nobody here hears how it ends."""
+        handle = self._handle
+        if reply.status == 200:
+            handle._stored()
+        handle._failed(
+            ResonateShutdownError(
+                f"the client was stopped while {handle.id!r} was starting; what was stored goes on "
+                "when a client that knows its function starts again"
+            )
+        )
+        if reply.task is not None and reply.promise is not None and is_pending(reply.promise):
+            # Another client may have the same store open: it must not wait for us.
+            self._post(TaskRelease(handle.id, reply.task.version), _nothing)
 
     def _task_created(self, reply: Reply) -> None:
         core, handle = self._core, self._handle

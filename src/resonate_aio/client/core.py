@@ -21,7 +21,7 @@ from ..execution.body import Branch
 from ..protocol.addresses import normalise_target
 from ..protocol.idempotency import key_for, tagged
 from ..protocol.records import Value
-from ..protocol.requests import PromiseCreate, PromiseGet
+from ..protocol.requests import PromiseCreate, PromiseGet, Reply
 from ..protocol.values import PLAIN_SHAPE, Shape, are_plain
 from ..runtime.encoding import seal, sealed_invocation
 from ..runtime.functions import INLINE, Callee, invocation
@@ -82,6 +82,8 @@ class ClientCore(Life, Waiting):
         self._variables = variables
         self._said_default = False
         self._calls: set[asyncio.Task[None]] = set()
+        self.asked: set[asyncio.Future[Reply]] = set()
+        """What the store was asked by calls that were begun, and has not answered yet."""
         now = time.time if isinstance(clock, SystemClock) else partial(_seconds_of, clock)
         self.time_callee = Callee(now, "time.time", kind=INLINE)
         self._own_target = f"poll://any@{group}/{pid}"
@@ -137,6 +139,8 @@ class ClientCore(Life, Waiting):
                 extra={"id": id},
             )
         await asyncio.gather(*self._calls, return_exceptions=True)
+        if self.asked:
+            await asyncio.wait(self.asked, timeout=self.settings.stop_s)
         self._fail_handles("the client was stopped")
         await self.store.close()
         self._is_stopping = False
