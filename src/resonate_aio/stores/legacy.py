@@ -104,6 +104,7 @@ class LegacyStore:
             self._watches,
             holder_of=self._holder_of,
             own_address=lambda: self._messages.anycast,
+            farewell=self._messages.farewell,
         )
         self._writes = Writes(self._rest, self._holding, self._watches, self._spawn)
         self._tasks: set[asyncio.Task[Any]] = set()

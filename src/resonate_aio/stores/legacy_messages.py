@@ -42,6 +42,10 @@ _FIRST_CONNECT_S: Final = 1.0
 tried again after 15 s only (hazard 12)."""
 
 
+_FAREWELL_S: Final = 0.1
+"""How long a server takes to notice that a stream was closed."""
+
+
 class Member:
     """One worker that hears messages.
 
@@ -91,6 +95,7 @@ class Messages:
         self._watches = watches
         self._spawn = spawn
         self._members: list[Member] = []
+        self._leaving: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connected = asyncio.Event()
         self._has_waited = False
@@ -117,6 +122,7 @@ class Messages:
         """Live on the running loop; nobody has joined."""
         self._loop = asyncio.get_running_loop()
         self._members.clear()
+        self._leaving.clear()
         self._connected = asyncio.Event()
         self._has_waited = False
 
@@ -127,6 +133,9 @@ class Messages:
         for member in members:
             if member.source is not None:
                 await member.source.stop()
+        for leaving in list(self._leaving):
+            leaving.cancel()
+        await asyncio.gather(*self._leaving, return_exceptions=True)
 
     def join(self, member: Member) -> Callable[[], None]:
         """Open a stream for this worker; the function that is returned closes it."""
@@ -144,16 +153,31 @@ class Messages:
         started = self._spawn(start, "connect")
 
         async def end() -> None:
-            await asyncio.wait([started])
-            await source.stop()
+            try:
+                started.cancel()
+                await asyncio.wait([started])
+            finally:
+                await source.stop()
+            await asyncio.sleep(_FAREWELL_S)
 
         def leave() -> None:
             if member in self._members:
                 self._members.remove(member)
                 self._watches.listen_at(self.unicast)
-                self._spawn(end(), "disconnect")
+                leaving = self._spawn(end(), "disconnect")
+                self._leaving.add(leaving)
+                leaving.add_done_callback(self._leaving.discard)
 
         return leave
+
+    async def farewell(self) -> None:
+        """Return when no stream is being closed.
+
+        A task that is given back goes to the worker it was made for, if that still seems to
+        be connected; then nobody hears of it for a minute.
+        """
+        if self._leaving:
+            await asyncio.wait(list(self._leaving))
 
     async def first_connect(self) -> None:
         """Let the stream come up before the first task is made, but not for long."""

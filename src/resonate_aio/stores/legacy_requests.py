@@ -55,6 +55,7 @@ class Requests:
         watches: Told of every settled promise that comes by.
         holder_of: The name under which a pid holds tasks in this life of the store (S60).
         own_address: Where this client's execute messages go, if it receives any.
+        farewell: Returns when none of this client's streams is being closed.
     """
 
     def __init__(
@@ -65,12 +66,14 @@ class Requests:
         *,
         holder_of: Callable[[str], str],
         own_address: Callable[[], str | None],
+        farewell: Callable[[], Awaitable[None]],
     ) -> None:
         self._rest = rest
         self._holding = holding
         self._watches = watches
         self._holder_of = holder_of
         self._own_address = own_address
+        self._farewell = farewell
         self._verbs: dict[type[Any], Callable[[Any], Awaitable[r.Reply]]] = {
             r.PromiseGet: self._promise_get,
             r.PromiseCreate: self._promise_create,
@@ -337,6 +340,7 @@ class Requests:
             return _lost(request.id)
         lease.is_closing = lease.is_lost = True  # what is queued is not written any more
         await lease.writes.at_rest()
+        await self._farewell()
         refused = await self._rest.drop(lease.fence)
         self._holding.leases.end(lease)
         return r.Reply(200) if refused is None else r.Reply(409, error=refused.error)

@@ -1,0 +1,575 @@
+"""Lost answers, lost leases, refused credentials, values too large: laws 7, 8, 16; S24, S60."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from aiohttp import web
+from tests.legacy.drive import (
+    FP,
+    REJECTED,
+    RESOLVED,
+    Answers,
+    Watcher,
+    Worker,
+    create,
+    fulfill,
+    hold,
+    in_ms,
+    record,
+    root,
+    settle,
+    target,
+    until,
+    value,
+)
+from tests.legacy.fake_server import FakeServer
+from tests.legacy.opening import MakeStore, make_store, opened
+
+from resonate_aio.errors import ResonateStoreError, ValueCodecError
+from resonate_aio.protocol.failures import outcome_error
+from resonate_aio.protocol.records import PromiseState
+from resonate_aio.protocol.requests import (
+    Execute,
+    PromiseCreate,
+    PromiseGet,
+    PromiseSettle,
+    TaskAcquire,
+    TaskCreate,
+    TaskRelease,
+)
+from resonate_aio.stores.base import LOST
+
+
+class ShiftedClock:
+    """A wall clock that a test moves on."""
+
+    def __init__(self) -> None:
+        self.ahead_ms = 0
+
+    def now_ms(self) -> int:
+        return in_ms(0) + self.ahead_ms
+
+
+# -- S60: the answer to a request was lost
+
+
+async def test_a_created_task_whose_answer_was_lost_is_ours(
+    server: FakeServer, open_store: MakeStore
+) -> None:
+    store = await open_store()
+    server.lose.append("/promises/task")
+    task = await hold(store, "r")
+    assert len(server.asked("POST", "/promises/task")) == 2
+    assert server.tasks["__invoke:r"].state == "CLAIMED"
+    assert await create(store, task, record("r.1", "r")) is not LOST
+
+
+async def test_a_task_that_another_created_meanwhile_is_never_taken_for_ours(
+    server: FakeServer, open_store: MakeStore
+) -> None:
+    """The first try never got there; the promise that is found was somebody else's."""
+    store, other = await open_store(), await open_store()
+
+    async def meddle(request: web.Request, body: Any) -> web.StreamResponse | None:
+        server.meddle = None
+        await hold(other, "r")
+        return web.Response(status=500)
+
+    server.meddle = meddle
+    assert (await store.call(TaskCreate("q", 1000, root("r")))).status == 409
+    task = server.tasks["__invoke:r"]
+    assert task.state == "CLAIMED"
+    assert task.process is not None
+    assert task.process.startswith("p~")
+    assert server.asked("POST", "/tasks/drop") == []
+
+
+async def test_a_claim_whose_answer_was_lost_is_dropped_until_that_is_answered(
+    server: FakeServer, open_store: MakeStore
+) -> None:
+    """Our own heartbeats would keep it alive for ever."""
+    store = await open_store()
+    worker = Worker(store)
+    await until(lambda: server.streams)
+    await store.call(root("r"))
+    await until(lambda: worker.messages)
+    server.lose += ["/tasks/claim", "/tasks/drop"]
+    message = worker.messages[0]
+    assert isinstance(message, Execute)
+    assert (await store.call(TaskAcquire("r", message.version, "p", 1000))).status == 409
+    # The drop puts it back into circulation: it is offered again and can be taken.
+    await until(lambda: len(worker.messages) == 2)
+    again = worker.messages[1]
+    assert isinstance(again, Execute)
+    assert (await store.call(TaskAcquire("r", again.version, "p", 1000))).status == 200
+
+
+@pytest.mark.parametrize("has_keys", [True, False])
+async def test_a_settle_whose_answer_was_lost_is_ours(
+    server: FakeServer, open_store: MakeStore, has_keys: bool
+) -> None:
+    server.has_keys = has_keys
+    store = await open_store()
+    task = await hold(store, "r")
+    await create(store, task, record("r.1", "r"))
+    server.lose.append("/promises/r.1")
+    outcome = await settle(store, task, "r.1", RESOLVED, value("ours"))
+    assert outcome is not LOST
+    assert outcome.value.data == '"ours"'
+
+
+@pytest.mark.parametrize("fences", [True, False])
+async def test_a_fulfil_whose_answer_was_lost_is_done(
+    server: FakeServer, open_store: MakeStore, fences: bool
+) -> None:
+    """With a fence the second try is refused: the first one ended the task."""
+    server.fences = fences
+    store = await open_store()
+    worker = Worker(store)
+    task = await hold(store, "r")
+    server.lose.append("/promises/r")
+    outcome = await fulfill(store, task, RESOLVED, value("ours"))
+    assert outcome is not LOST
+    assert outcome.value.data == '"ours"'
+    await asyncio.sleep(0)
+    assert worker.lost == []
+    assert worker.taken == []
+
+
+async def test_a_release_whose_answer_was_lost_is_done(
+    server: FakeServer, open_store: MakeStore
+) -> None:
+    store = await open_store()
+    task = await hold(store, "r")
+    server.lose.append("/tasks/drop")
+    assert (await store.call(TaskRelease("r", task.version))).status == 200
+    assert server.tasks["__invoke:r"].counter == 2
+
+
+# -- law 7: a lease that is lost
+
+
+async def test_a_fence_that_does_not_hold_loses_the_lease_once(
+    server: FakeServer, open_store: MakeStore
+) -> None:
+    store = await open_store()
+    worker = Worker(store)
+    task = await hold(store, "r")
+    server.lapse("__invoke:r")
+    both = await asyncio.gather(
+        create(store, task, record("r.1", "r")), create(store, task, record("r.2", "r"))
+    )
+    assert list(both) == [LOST, LOST]
+    assert "r.1" not in server.promises
+    await until(lambda: worker.lost)
+    assert worker.lost == [("r", task.version)]
+    asked = len(server.seen)
+    assert await settle(store, task, "r.1") is LOST
+    assert len(server.seen) == asked
+
+
+async def test_a_fence_that_fails_because_the_root_was_settled_says_so(
+    server: FakeServer, open_store: MakeStore
+) -> None:
+    """S13: on a write at the latest."""
+    store = await open_store()
+    worker = Worker(store)
+    task = await hold(store, "r")
+    server._complete("r", {"state": "REJECTED_CANCELED"}, {})
+    assert await create(store, task, record("r.1", "r")) is LOST
+    await until(lambda: worker.taken)
+    assert worker.taken[0].state is PromiseState.CANCELED
+    assert worker.lost == []
+
+
+async def test_fulfilling_what_others_settled_gives_their_outcome(
+    server: FakeServer, open_store: MakeStore
+) -> None:
+    store = await open_store()
+    task = await hold(store, "r")
+    server._complete("r", {"state": "REJECTED_CANCELED"}, {})
+    outcome = await fulfill(store, task)
+    assert outcome is not LOST
+    assert outcome.state is PromiseState.CANCELED
+
+
+@pytest.mark.parametrize("fences", [True, False])
+async def test_nothing_is_written_under_a_lease_that_ran_out(
+    server: FakeServer, open_store: MakeStore, fences: bool
+) -> None:
+    """A process that stood still asks before it writes; a server that cannot fence is no excuse."""
+    server.fences = fences
+    clock = ShiftedClock()
+    store = await open_store(clock=clock)
+    worker = Worker(store)
+    task = await hold(store, "r")
+    clock.ahead_ms = 11_000
+    server.lapse("__invoke:r")
+    server._claim(server.tasks["__invoke:r"], "another", 10_000)
+    assert await settle(store, task, "r") is LOST
+    assert server.promises["r"].state == "PENDING"
+    assert server.asked("PATCH", "/") == []
+    await until(lambda: worker.lost)
+    # It takes new work afterwards.
+    assert await create(store, await hold(store, "s"), record("s.1", "s")) is not LOST
+
+
+async def test_a_lease_that_ran_out_here_but_not_there_goes_on(
+    server: FakeServer, open_store: MakeStore
+) -> None:
+    clock = ShiftedClock()
+    store = await open_store(clock=clock)
+    worker = Worker(store)
+    task = await hold(store, "r")
+    clock.ahead_ms = 11_000
+    made = await asyncio.gather(*(create(store, task, record(f"r.{n}", "r")) for n in range(1, 9)))
+    assert LOST not in made
+    assert len(server.asked("POST", "/tasks/heartbeat")) == 1
+    assert worker.lost == []
+
+
+async def test_a_write_that_outlasts_its_lease_is_not_sent_under_it(
+    server: FakeServer, open_store: MakeStore
+) -> None:
+    """The server is out of reach for longer than a ttl, and somebody else goes on."""
+    server.fences = False
+    store = await open_store(ttl_s=0.3)
+    worker = Worker(store)
+    task = await hold(store, "r", ttl_ms=300)
+    down = True
+
+    async def meddle(request: web.Request, body: Any) -> web.StreamResponse | None:
+        return web.Response(status=503) if down else None
+
+    server.meddle = meddle
+    answers = Answers()
+    assert store.fence_create(task.id, task.version, record("r.1", "r"), answers, 1) is None
+    await asyncio.sleep(0.4)
+    server.lapse("__invoke:r")
+    server._claim(server.tasks["__invoke:r"], "another", 10_000)
+    down = False
+    assert await answers.of(1) is LOST
+    assert "r.1" not in server.promises
+    await until(lambda: worker.lost)
+
+
+async def test_leases_beat_by_themselves_while_they_are_held(
+    server: FakeServer, open_store: MakeStore
+) -> None:
+    store = await open_store(ttl_s=0.3)
+    task = await hold(store, "r", ttl_ms=300)
+    await until(lambda: len(server.asked("POST", "/tasks/heartbeat")) >= 4)
+    assert await fulfill(store, task) is not LOST
+    await asyncio.sleep(0.15)
+    beats = len(server.asked("POST", "/tasks/heartbeat"))
+    await asyncio.sleep(0.3)
+    assert len(server.asked("POST", "/tasks/heartbeat")) == beats
+
+
+async def test_a_short_execution_costs_no_heartbeat_and_no_listener(
+    server: FakeServer, open_store: MakeStore
+) -> None:
+    """DESIGN §6: two requests a step; the root costs its create, its end and the task's."""
+    store = await open_store()
+    task = await hold(store, "r")
+    for number in range(1, 4):
+        await create(store, task, record(f"r.{number}", "r"))
+        await settle(store, task, f"r.{number}")
+    await fulfill(store, task)
+    await until(lambda: server.asked("POST", "/tasks/complete"))
+    assert len(server.seen) == 3 + 2 * 3
+
+
+# -- the order of writes (S4, S8)
+
+
+async def test_what_follows_a_log_record_waits_for_it_and_the_end_waits_for_all(
+    server: FakeServer, open_store: MakeStore
+) -> None:
+    store = await open_store()
+    task = await hold(store, "r")
+    slow = {"r.1": 0.05, "r.3": 0.02}
+
+    async def meddle(request: web.Request, body: Any) -> web.StreamResponse | None:
+        name = body.get("id") if isinstance(body, dict) else None
+        await asyncio.sleep(slow.get(name or "", 0))
+        return None
+
+    server.meddle = meddle
+    answers = Answers()
+    store.fence_create(task.id, task.version, record("r.1", "r"), None, 1)
+    store.fence_settle(task.id, task.version, "r.1", RESOLVED, value(1), answers, 2)
+    store.fence_create(task.id, task.version, record("chosen", ""), answers, 3)
+    store.fence_create(task.id, task.version, record("r.3", "r"), answers, 4)
+    store.fulfill(task.id, task.version, RESOLVED, value(1), answers, 5)
+    outcomes = [await answers.of(number) for number in (2, 3, 4, 5)]
+    assert LOST not in outcomes
+    sent = [(verb, path, body) for verb, path, body, _ in server.seen if verb != "GET"]
+    writes = [(verb, str(body.get("id", path))) for verb, path, body in sent]
+    assert writes[1:3] == [("POST", "r.1"), ("PATCH", "/promises/r.1")]
+    assert set(writes[3:5]) == {("POST", "chosen"), ("POST", "r.3")}
+    assert writes[5] == ("PATCH", "/promises/r")
+
+
+async def test_creates_of_one_body_travel_side_by_side(
+    server: FakeServer, open_store: MakeStore
+) -> None:
+    store = await open_store()
+    task = await hold(store, "r")
+    under_way = most = 0
+
+    async def meddle(request: web.Request, body: Any) -> web.StreamResponse | None:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0.02)
+        under_way -= 1
+        return None
+
+    server.meddle = meddle
+    await asyncio.gather(*(create(store, task, record(f"r.{n}", "r")) for n in range(1, 6)))
+    assert most == 5
+
+
+async def test_every_write_of_an_execution_names_its_task(
+    server: FakeServer, open_store: MakeStore
+) -> None:
+    """S62."""
+    store = await open_store()
+    task = await hold(store, "r")
+    await create(store, task, record("r.1", "r"))
+    await settle(store, task, "r.1")
+    await fulfill(store, task)
+    fenced = server.headers_of("POST", "/promises")[1:] + server.headers_of("PATCH", "/")
+    assert [(h["Task-Id"], h["Task-Counter"]) for h in fenced] == [("__invoke:r", "1")] * 3
+    keys = [headers["Idempotency-Key"] for headers in fenced]
+    assert keys == ["r.1", "r.1", "r"]
+
+
+# -- S24: what the server will never take
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+async def test_an_outcome_the_server_refuses_is_recorded_as_a_small_rejection(
+    server: FakeServer, open_store: MakeStore, status: int
+) -> None:
+    store = await open_store()
+    task = await hold(store, "r")
+    await create(store, task, record("r.1", "r"))
+
+    async def meddle(request: web.Request, body: Any) -> web.StreamResponse | None:
+        if request.method == "PATCH" and len(str(body)) > 5_000:
+            return web.Response(status=status, text="too large")
+        return None
+
+    server.meddle = meddle
+    outcome = await settle(store, task, "r.1", RESOLVED, value("x" * 10_000))
+    assert outcome is not LOST
+    assert outcome.state is REJECTED
+    error = outcome_error(outcome)
+    assert isinstance(error, ValueCodecError)
+    assert "r.1" in str(error)
+    assert str(status) in str(error)
+
+
+async def test_arguments_the_server_refuses_are_the_calls_failure(
+    server: FakeServer, open_store: MakeStore
+) -> None:
+    store = await open_store()
+    task = await hold(store, "r")
+
+    async def meddle(request: web.Request, body: Any) -> web.StreamResponse | None:
+        return web.Response(status=413) if len(str(body)) > 5_000 else None
+
+    server.meddle = meddle
+    made = await create(store, task, record("r.1", "r", target(), data='"' + "x" * 10_000 + '"'))
+    assert made is not LOST
+    assert made.state is REJECTED
+    assert made.param.headers == FP  # a replay finds the same call
+    assert "__invoke:r.1" not in server.tasks
+
+
+# -- 401 and 403: at once, and no hammering
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_refused_credentials_are_said_at_once(
+    server: FakeServer, open_store: MakeStore, status: int
+) -> None:
+    store = await open_store()
+
+    async def meddle(request: web.Request, body: Any) -> web.StreamResponse | None:
+        return web.Response(status=status)
+
+    server.meddle = meddle
+    for request in (
+        PromiseGet("a"),
+        PromiseCreate("a", in_ms()),
+        PromiseSettle("a", RESOLVED, value(1)),
+        TaskCreate("p", 1000, root("r")),
+        TaskAcquire("r", 1, "p", 1000),
+    ):
+        server.seen.clear()
+        with pytest.raises(ResonateStoreError) as refused:
+            await store.call(request)
+        assert refused.value.code == status
+        assert len(server.seen) == 1, request
+
+
+async def test_refused_credentials_are_never_the_outcome_of_a_step(
+    server: FakeServer, open_store: MakeStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = await open_store()
+    task = await hold(store, "r")
+
+    async def meddle(request: web.Request, body: Any) -> web.StreamResponse | None:
+        return web.Response(status=401)
+
+    server.meddle = meddle
+    server.seen.clear()
+    answers = Answers()
+    assert store.fence_create(task.id, task.version, record("r.1", "r"), answers, 1) is None
+    await until(lambda: server.seen)
+    await asyncio.sleep(0.1)
+    assert answers.given == []
+    assert len(server.seen) == 1
+    assert [r.levelname for r in caplog.records if "credentials" in r.message] == ["ERROR"]
+
+
+async def test_credentials_reach_the_server_and_nothing_else(
+    server: FakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Law 17."""
+    store = make_store(server.url, server.poll_url, auth=("user", "s3cret-pass"))
+    async with opened(store):
+        Worker(store)
+        await store.call(PromiseCreate("a", in_ms()))
+        await until(lambda: server.streams)
+    assert server.headers_of("POST", "/promises")[0]["Authorization"].startswith("Basic ")
+    shown = repr(store) + repr(store.http) + caplog.text
+    assert "s3cret" not in shown
+
+
+# -- law 16: closing
+
+
+async def test_closing_gives_up_what_is_outstanding(server: FakeServer) -> None:
+    async def meddle(request: web.Request, body: Any) -> web.StreamResponse | None:
+        return web.Response(status=503)
+
+    store = make_store(server.url)
+    before = asyncio.all_tasks()
+    await store.open()
+    task = await hold(store, "r")
+    Worker(store)
+    server.meddle = meddle
+    answers = Answers()
+    store.fence_create(task.id, task.version, record("r.1", "r"), answers, 1)
+    store.watch("r", lambda _: None)
+    waiting = asyncio.ensure_future(store.call(PromiseGet("a")))
+    await until(lambda: server.asked("GET", "/promises/a") is not None and len(server.seen) > 3)
+    async with asyncio.timeout(5):
+        await store.close()
+    with pytest.raises(ResonateStoreError, match="closed"):
+        await waiting
+    await asyncio.sleep(0.05)
+    left = {
+        task
+        for task in asyncio.all_tasks() - before
+        if "resonate_aio" in task.get_name() or "stores" in repr(task.get_coro())
+    }
+    assert left == set()
+    assert store.fence_create(task.id, task.version, record("r.2", "r"), answers, 1) is LOST
+
+
+async def test_cancelling_the_caller_does_not_cancel_the_request(
+    server: FakeServer, open_store: MakeStore
+) -> None:
+    store = await open_store()
+    gate = asyncio.Event()
+
+    async def meddle(request: web.Request, body: Any) -> web.StreamResponse | None:
+        await gate.wait()
+        return None
+
+    server.meddle = meddle
+    call = asyncio.ensure_future(store.call(PromiseCreate("a", in_ms())))
+    await until(lambda: server.seen)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    gate.set()
+    await until(lambda: "a" in server.promises)
+
+
+async def test_a_store_that_is_not_open_says_so(server: FakeServer) -> None:
+    store = make_store(server.url)
+    for attempt in (
+        lambda: store.post(PromiseGet("a")),
+        lambda: store.watch("a", print),
+        lambda: store.subscribe("g", "p", print),
+    ):
+        with pytest.raises(ResonateStoreError, match="not open"):
+            attempt()
+
+
+async def test_the_last_user_closes(server: FakeServer) -> None:
+    store = make_store(server.url)
+    await store.open()
+    await store.open()
+    await store.close()
+    assert (await store.call(PromiseCreate("a", in_ms()))).status == 200
+    await store.close()
+    await store.close()
+    await store.open()
+    assert (await store.call(PromiseGet("a"))).status == 200
+    await store.close()
+
+
+def test_a_store_whose_loop_was_closed_under_it_opens_on_another() -> None:
+    async def first() -> tuple[Any, str]:
+        async with FakeServer().running() as server:
+            store = make_store(server.url)
+            await store.open()
+            await store.call(PromiseCreate("a", in_ms()))
+            return store, server.url
+
+    store, _ = asyncio.run(first())
+
+    async def second() -> int:
+        async with FakeServer().running() as server:
+            store.http._url = server.url
+            await store.open()
+            reply = await store.call(PromiseCreate("a", in_ms()))
+            await store.close()
+            return int(reply.status)
+
+    assert asyncio.run(second()) == 200
+
+
+async def test_a_watcher_of_nothing_hears_that(server: FakeServer, open_store: MakeStore) -> None:
+    store = await open_store()
+    Worker(store)
+    outcome = await Watcher(store, "nothing").outcome()
+    assert outcome.settled_at_ms is None
+    assert "nothing" in str(outcome_error(outcome))
+
+
+async def test_a_worker_without_functions_hears_of_promises_but_gets_no_tasks(
+    server: FakeServer, open_store: MakeStore
+) -> None:
+    store = await open_store()
+    worker = Worker(store, "\0")
+    await until(lambda: server.streams)
+    ((group, pid),) = server.streams
+    assert group.startswith("resonate-aio-")
+    assert pid == "p"
+    await store.call(root("r"))
+    watcher = Watcher(store, "r")
+    await until(lambda: server.callbacks)
+    server._complete("r", {"state": "RESOLVED"}, {})
+    await watcher.outcome()
+    assert worker.messages == []
