@@ -15,6 +15,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Generator, Mapping
 from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
@@ -113,6 +114,8 @@ def describe(call: DurableCall[Any]) -> None:
         version = options.version or callee.version
         prefix = fingerprint_prefix(call.kind, callee.name, version)
         assert isinstance(call, EncodedCall)
+        # Whoever runs it may be this very process.
+        call.home.scheduler.executions.encoders[name_of(options.encoder)] = options.encoder
         call.data = sealed_invocation(callee.name, call.sealed, version, options.encoder)
     is_checked = options.check_arguments and data is not None
     call.fingerprint = prefix + digest(data) if is_checked and data is not None else prefix
@@ -167,12 +170,21 @@ async def settle(
     try:
         state, stored = await _settlement(call, value, error)
     except Exception as trouble:  # noqa: BLE001  a user's encoder; its trouble is no outcome
-        if execution.life is ALIVE:
-            failed = _failed("encode the result of", call.id, _name(call), trouble)
-            scheduler.executions.stopped(execution, failed)
+        failed = _failed("encode the result of", call.id, _name(call), trouble)
+        scheduler.soon(scheduler.executions.stopped, execution, failed)
         return
+    scheduler.soon(partial(_record, scheduler, execution), call, (state, stored))
+
+
+def _record(
+    scheduler: Scheduler,
+    execution: Execution,
+    call: DurableCall[Any] | RootCall,
+    outcome: tuple[PromiseState, Value],
+) -> None:
+    """From the scheduler's queue: what follows may step a body (S26)."""
     if execution.life is ALIVE:
-        scheduler.asking.settle(call, state, stored)
+        scheduler.asking.settle(call, *outcome)
 
 
 async def _settlement(
@@ -209,8 +221,7 @@ async def read(scheduler: Scheduler, call: DurableCall[Any], record: Promise) ->
     try:
         decoded = await encoded_outcome(record, shape, encoder)
     except ResonateError as error:
-        if call.home.execution.life is ALIVE:
-            scheduler.executions.stopped(call.home.execution, error)
+        scheduler.soon(scheduler.executions.stopped, call.home.execution, error)
         return
     call.decoded = decoded
     scheduler.soon(scheduler.settled, call, record)
@@ -273,6 +284,6 @@ def _failed(verb: str, id: str, name: str, error: Exception) -> ValueCodecError:
 
 def _unknown(id: str, name: str) -> ValueCodecError:
     return ValueCodecError(
-        f"{id!r} was written by the encoder {name!r}, which this process does not know: make "
-        "a client with resonate.options(encoder=...) of that encoder before it starts"
+        f"{id!r} was written by the encoder {name!r}, which this process does not know: give "
+        "that encoder to resonate.options(encoder=...) before the client starts"
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from contextvars import Context as ContextVars
 from typing import Any, Final
 
@@ -68,12 +68,12 @@ class Worker:
         variables: ContextVars,
         target: Callable[[str | None], str],
         failed: Callable[[str, BaseException], None],
-        encoders: Mapping[str, Encoder] | None = None,
+        encoders: dict[str, Encoder] | None = None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.store = store
         self.target = target
-        self.encoders: Mapping[str, Encoder] = encoders if encoders is not None else {}
+        self.encoders: dict[str, Encoder] = encoders if encoders is not None else {}
         self._settings = settings
         self._group = group
         self._pid = pid

@@ -1,0 +1,232 @@
+"""Handles (mission table 1.5)."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from resonate_aio import Context, Handle, Resonate
+from resonate_aio.errors import (
+    ResonateCanceledError,
+    ResonateShutdownError,
+    ResonateStoreError,
+    UsageError,
+)
+from resonate_aio.protocol.records import PromiseState
+
+Make = Callable[..., Resonate]
+
+
+async def add(ctx: Context, a: int, b: int) -> int:
+    return a + b
+
+
+async def fails(ctx: Context) -> None:
+    raise ValueError("no luck")
+
+
+async def long(ctx: Context) -> None:
+    await ctx.sleep(10_000)
+
+
+def in_thread(call: Callable[[], Any]) -> asyncio.Future[Any]:
+    return asyncio.get_running_loop().run_in_executor(None, call)
+
+
+async def test_waiting_in_every_way(make: Make) -> None:
+    """Mission H1, H2: `await handle`, `await handle.result()`, often and from many tasks."""
+    async with make() as resonate:
+        resonate.register(add)
+        handle = resonate.begin_run("a", add, 1, 2)
+        assert await asyncio.gather(*(handle for _ in range(5)), handle.result()) == [3] * 6
+        assert await handle == 3
+        assert handle.done()
+
+
+async def test_waiting_from_another_thread(make: Make) -> None:
+    """Mission H1: blocking is for other threads, and impossible where a loop runs."""
+    async with make() as resonate:
+        resonate.register(add)
+        resonate.register(fails)
+        resonate.register(long)
+        handle = resonate.begin_run("a", add, 1, 2)
+        assert await in_thread(handle.result_sync) == 3
+        assert await in_thread(lambda: handle.result_sync(timeout=5)) == 3
+        with pytest.raises(UsageError, match="await handle"):
+            handle.result_sync()
+        failing = resonate.begin_run("f", fails)
+        with pytest.raises(ValueError, match="no luck"):
+            await in_thread(failing.result_sync)
+        waiting = resonate.begin_run("l", long)
+        with pytest.raises(TimeoutError, match="'l'"):
+            await in_thread(lambda: waiting.result_sync(timeout=0.01))
+        with pytest.raises(ValueError, match="timeout"):
+            await in_thread(lambda: waiting.result_sync(timeout=-1))
+        late = in_thread(waiting.result_sync)
+        await asyncio.sleep(0.05)
+        await resonate.stop()
+        with pytest.raises(ResonateShutdownError, match="'l'"):
+            await late
+
+
+def test_waiting_for_a_loop_that_is_gone() -> None:
+    """Mission H1: whoever waits in a thread is told, not kept for ever."""
+    resonate = Resonate()
+    resonate.register(long)
+    begun, errors = threading.Event(), []
+
+    async def main() -> Handle[None]:
+        handle = await resonate.begin_run("l", long).created()
+
+        def wait() -> None:
+            begun.set()
+            try:
+                handle.result_sync()
+            except ResonateShutdownError as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=wait)
+        thread.start()
+        await in_thread(begun.wait)
+        await asyncio.sleep(0.05)
+        threads.append(thread)
+        await resonate.stop()
+        return handle
+
+    threads: list[threading.Thread] = []
+    handle = asyncio.run(main())
+    threads[0].join(5)
+    assert not threads[0].is_alive()
+    assert len(errors) == 1
+    with pytest.raises(ResonateShutdownError, match="does not run"):
+        handle.result_sync()
+
+
+async def test_what_a_handle_knows(make: Make) -> None:
+    """Mission H3: id, done and status; cancel and explain."""
+    async with make() as resonate:
+        resonate.register(add)
+        resonate.register(fails)
+        handle = resonate.begin_run("a", add, 1, 2)
+        assert (handle.id, handle.done(), handle.status) == ("a", False, PromiseState.PENDING)
+        assert "pending" in repr(handle)
+        await handle
+        assert (handle.done(), handle.status) == (True, PromiseState.RESOLVED)
+        failed = resonate.begin_run("f", fails)
+        with pytest.raises(ValueError, match="no luck"):
+            await failed
+        assert failed.status is PromiseState.REJECTED
+        assert repr(failed) == "<Handle 'f' rejected>"
+
+
+async def test_cancelling_the_work_through_the_handle(make: Make) -> None:
+    """Mission H3: durable on return; the body gets `CancelledError`."""
+    told: list[str] = []
+
+    async with make() as resonate:
+
+        @resonate.register
+        async def body(ctx: Context) -> None:
+            try:
+                await ctx.sleep(10_000)
+            except asyncio.CancelledError:
+                told.append(ctx.id)
+                raise
+
+        handle = resonate.begin_run("a", body)
+        await handle.cancel()
+        with pytest.raises(ResonateCanceledError, match="'a'"):
+            await handle
+        await asyncio.sleep(0.01)
+        assert told == ["a"]
+        await handle.cancel()  # nothing happens to what has ended
+        assert (await resonate.promises.get("a")).state is PromiseState.CANCELED
+        with pytest.raises(ResonateStoreError):
+            await resonate.get("nothing").cancel()
+
+
+async def test_a_limit_for_the_wait_never_cancels_the_work(make: Make) -> None:
+    """Mission H4, S12."""
+    async with make() as resonate:
+        release = asyncio.Event()
+
+        @resonate.register
+        async def slow(ctx: Context) -> str:
+            await release.wait()
+            return "done"
+
+        handle = resonate.begin_run("a", slow)
+        with pytest.raises(TimeoutError, match="the work goes on"):
+            await handle.result(timeout=0.01)
+        waiter = asyncio.create_task(handle.result())
+        await asyncio.sleep(0)
+        waiter.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiter
+        release.set()
+        assert await handle == "done"
+
+
+async def test_the_future(make: Make) -> None:
+    """Mission H5: an `asyncio.Future` view that anything in asyncio takes."""
+    async with make() as resonate:
+        resonate.register(add)
+        resonate.register(fails)
+        resonate.register(long)
+        handle = resonate.begin_run("a", add, 1, 2)
+        assert isinstance(handle.future, asyncio.Future)
+        assert handle.future is handle.future
+        done, pending = await asyncio.wait([handle.future])
+        assert (done, pending) == ({handle.future}, set())
+        assert handle.future.result() == 3
+        failed = resonate.begin_run("f", fails)
+        with pytest.raises(ValueError, match="no luck"):
+            await failed.future
+        nobody_looks = resonate.begin_run("g", fails).future
+        await asyncio.wait([nobody_looks])
+        del nobody_looks
+        gc.collect()  # no "exception was never retrieved": warnings are errors here
+        waiting = resonate.begin_run("l", long)
+        future = waiting.future
+        future.cancel()
+        await asyncio.sleep(0)
+        assert not waiting.done(), "cancelling the future cancels no work"
+        await waiting.cancel()
+        stopped = resonate.begin_run("m", long)
+        stopping = stopped.future
+        await stopped.created()
+        await resonate.stop()
+        with pytest.raises((ResonateShutdownError, asyncio.CancelledError)):
+            await stopping
+
+
+async def test_one_object_for_three_spellings(make: Make) -> None:
+    """Mission H6, 1.12 a: what `rpc` returns is awaited itself, or its `result()` is."""
+    async with make() as resonate:
+        resonate.register(add)
+        assert await resonate.rpc("a", add, 1, 2) == 3
+        assert await resonate.rpc("b", add, 1, 2).result() == 3
+        assert await resonate.run("c", add, 1, 2).result() == 3
+        handle = resonate.rpc("d", add, 1, 2)
+        assert await handle.result() == 3
+
+
+def test_public_help_shows_no_inner_methods() -> None:
+    """What a person finds with `dir(handle)` is for them."""
+    shown = {name for name in dir(Handle) if not name.startswith("_")}
+    assert shown == {
+        "cancel",
+        "created",
+        "done",
+        "explain",
+        "future",
+        "id",
+        "result",
+        "result_sync",
+        "status",
+    }
