@@ -209,7 +209,7 @@ def test_a_function_that_misbehaves_harms_itself_only(how: str, kind: str) -> No
 def test_a_helper_coroutine_that_exits_harms_its_function_only(
     way: str, error: BaseException
 ) -> None:
-    """asyncio lets these two through to the loop: at every restart the process would end."""
+    """A task lets these two through to the loop: at every restart the process would end."""
 
     async def helper(ctx: Context) -> None:
         await ctx.run(add, 1, 2)

@@ -315,7 +315,7 @@ def _enter_pending(
     id = task.id
     promise = state.promises[id]
     target = target_of(promise)
-    due = target is not None and retry_at_ms <= now_ms < promise.timeout_at_ms
+    due = retry_at_ms <= now_ms < promise.timeout_at_ms
     task = _put(
         state,
         Task(

@@ -96,7 +96,7 @@ def decode(text: str | None) -> Any:
 def shown(text: str) -> str:
     """The text cut to a length fit for a message, control characters escaped."""
     cut = text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"
-    return cut.encode("unicode_escape").decode() if not cut.isprintable() else cut
+    return cut if cut.isprintable() else repr(cut)[1:-1]
 
 
 class Shape:

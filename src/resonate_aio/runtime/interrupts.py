@@ -172,6 +172,7 @@ class Interrupts:
         elif body.task is not None and body.started and not body.task.done():
             body.task.cancel()
         elif body.frame_over or not body.started:
+            body.frame_over = True  # one that did not begin has no frame to wait for
             self._scheduler.forget(body)
         for task in list(body.branch_tasks or ()):
             task.cancel()

@@ -181,7 +181,10 @@ class Taking:
             FunctionNotFoundError: It is not registered here.
             ValueCodecError: The invocation cannot be read.
         """
-        data = decode(promise.param.data)
+        try:
+            data = decode(promise.param.data)
+        except ValueCodecError as error:
+            raise ValueCodecError(f"promise {promise.id!r} holds no invocation: {error}") from None
         name = data.get("func") if isinstance(data, dict) else None
         version = data.get("version", 1) if isinstance(data, dict) else 1
         if not isinstance(name, str) or not isinstance(version, int):

@@ -17,7 +17,7 @@ from ..errors import ResonateStoreError, StoreSchemaError
 from ..machine.transitions import NEVER_MS, delay_of
 from ..protocol.records import Promise, Task, TaskState
 from .owner_lock import OwnerLock
-from .sqlite_rows import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
+from .sqlite_rows import APPLICATION_ID, SCHEMA, SCHEMA_VERSION, text_of
 
 Synchronous = Literal["FULL", "NORMAL"]
 
@@ -49,6 +49,7 @@ def open_file(path: str, lock: OwnerLock, synchronous: Synchronous) -> sqlite3.C
         connection = sqlite3.connect(
             path, timeout=_OPENING_PATIENCE_MS / 1000, isolation_level=None, check_same_thread=False
         )
+        connection.text_factory = text_of
         _prepare(connection, path, synchronous)
     except BaseException as error:
         if connection is not None:

@@ -7,8 +7,9 @@ nothing. This file knows no connection.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
+from operator import methodcaller
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -144,6 +145,10 @@ class Stored(NamedTuple):
     addresses: Iterable[str] = ()
 
 
+text_of: Final[Callable[[bytes], str]] = methodcaller("decode", "utf-8", "backslashreplace")
+"""Stored bytes as text: what is no UTF-8 becomes no JSON either, and hurts no other row."""
+
+_UNREADABLE: Final = {"resonate-aio:log": "unreadable"}  # a log that stops its execution, by name
 _PROMISE_STATES: Final = {state.value: state for state in PromiseState}
 _TASK_STATES: Final = {state.value: state for state in TaskState}
 _NO_TASK: Final = (None,) * 9
@@ -254,7 +259,7 @@ def stored_of(row: tuple[Any, ...]) -> Stored:
         row[3],
         _value(row[7], row[8]),
         _value(row[9], row[10]),
-        _parsed(row[11]) or {},
+        _strings(row[11]) or {},
         row[4],
         row[5],
     )
@@ -317,7 +322,22 @@ def _parsed(text: str | None) -> Any:
     return None if text is None else orjson.loads(text)
 
 
-def _value(headers: str | None, data: str | None) -> Value:
+def _strings(text: str | None) -> dict[str, str] | None:
+    """Headers or tags; what somebody wrote there that is neither harms its own promise only."""
+    if text is None:
+        return None
+    try:
+        data = orjson.loads(text)
+    except (ValueError, TypeError):
+        data = None
+    if type(data) is dict and all(type(item) is str for item in data.values()):
+        return data
+    return dict(_UNREADABLE)
+
+
+def _value(headers: str | None, data: str | bytes | None) -> Value:
     if headers is None and data is None:
         return EMPTY
-    return Value(_parsed(headers), data)
+    if isinstance(data, bytes):
+        data = text_of(data)  # somebody wrote a BLOB
+    return Value(_strings(headers), data)
