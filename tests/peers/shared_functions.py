@@ -1,0 +1,70 @@
+"""Durable functions in the dialect of SDK 0.6.7, run unedited by it and by this library.
+
+Both register the same ones, so that each can call the other's. A worker writes a line into
+its log for each step it runs; tests count them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+Durable = Generator[Any, Any, Any]
+
+
+def functions(who: str, log: Path) -> list[Callable[..., Any]]:
+    """The functions of one worker.
+
+    Args:
+        who: The group of the worker.
+        log: Where it writes what it did.
+    """
+
+    def note(ctx: Any, what: str) -> str:
+        with log.open("a") as file:
+            file.write(f"{who} {what}\n")
+        return what
+
+    def hello(ctx: Any, name: str, punctuation: str = ".") -> str:
+        return f"{who} says hello to {name}{punctuation}"
+
+    def link(ctx: Any, number: int, route: list[str]) -> Durable:
+        """One link of a chain of calls: note it, call the next group of the route, add one."""
+        yield ctx.run(note, f"link {number}")
+        if not route:
+            return number
+        target = f"poll://any@{route[0]}"
+        deeper = yield ctx.rfc("link", number + 1, route[1:]).options(target=target)
+        yield ctx.run(note, f"back {number}")
+        return deeper + 1
+
+    def nap(ctx: Any, seconds: float) -> Durable:
+        yield ctx.sleep(seconds)
+        yield ctx.run(note, "rested")
+        return f"{who} is rested"
+
+    def ask(ctx: Any) -> Durable:
+        """A human in the loop: the promise is `{id}.1`."""
+        question = yield ctx.promise()
+        answer = yield question
+        return {"who": who, "heard": answer}
+
+    def fail(ctx: Any, text: str) -> Durable:
+        yield ctx.run(note, "fails")
+        raise ValueError(text)
+
+    def catch(ctx: Any, target: str) -> Durable:
+        """Call a function that fails elsewhere, and say what arrived."""
+        try:
+            yield ctx.rfc("fail", "no luck").options(target=f"poll://any@{target}")
+        except Exception as error:  # noqa: BLE001  the SDK raises no narrower class
+            return f"{who} caught: {error}"
+
+    def both(ctx: Any, target: str) -> Durable:
+        """Two calls at a time, awaited in the other order."""
+        first = yield ctx.rfi("hello", "one").options(target=f"poll://any@{target}")
+        second = yield ctx.rfi("hello", "two").options(target=f"poll://any@{target}")
+        return [(yield second), (yield first)]
+
+    return [hello, link, nap, ask, fail, catch, both]
