@@ -65,7 +65,7 @@ def test_fan_out_goes_on_after_kill_9_with_the_children_that_are_left(tmp_path: 
 
 
 def test_fan_out_is_interrupted_without_a_traceback(tmp_path: Path) -> None:
-    process = start(tmp_path, "fan_out.py", "--districts", "100000")
+    process = start(tmp_path, "fan_out.py")
     while not (tmp_path / "fan_out.db").exists():
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
