@@ -6,6 +6,8 @@ its log for each step it runs; tests count them.
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from typing import Any
 Durable = Generator[Any, Any, Any]
 
 
-def functions(who: str, log: Path) -> list[Callable[..., Any]]:
+def functions(who: str, log: Path) -> list[Callable[..., Any]]:  # noqa: C901  many small ones
     """The functions of one worker.
 
     Args:
@@ -67,4 +69,17 @@ def functions(who: str, log: Path) -> list[Callable[..., Any]]:
         second = yield ctx.rfi("hello", "two").options(target=f"poll://any@{target}")
         return [(yield second), (yield first)]
 
-    return [hello, link, nap, ask, fail, catch, both]
+    def wait_for(ctx: Any, path: str) -> int:
+        """Note the process, wait until a file is there, say which process did so."""
+        note(ctx, f"waits in {os.getpid()}")
+        while not Path(path).exists():
+            time.sleep(0.01)
+        return os.getpid()
+
+    def waits(ctx: Any, path: str) -> Durable:
+        return (yield ctx.run(wait_for, path))
+
+    def where(ctx: Any) -> int:
+        return os.getpid()
+
+    return [hello, link, nap, ask, fail, catch, both, waits, where]
