@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Generator
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from datetime import timedelta
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ..encoders import Encoder
@@ -42,6 +43,7 @@ class Handle(Generic[R]):
         "_loop",
         "_record",
         "_shape",
+        "_trace",
         "_waiters",
     )
 
@@ -59,6 +61,7 @@ class Handle(Generic[R]):
         self._encoder: Encoder | None = None
         self._record: Promise | None = None
         self._error: BaseException | None = None
+        self._trace: TracebackType | None = None
         self._future: asyncio.Future[R] | None = None
         self._created = False
         self._waiters: list[tuple[asyncio.Future[None], Callable[[], bool]]] = []
@@ -205,7 +208,7 @@ class Handle(Generic[R]):
         else:
             value, failed = yield from self._decoded(record).__await__()
         if failed:
-            raise value
+            raise value.with_traceback(self._trace)
         return value  # type: ignore[no-any-return]
 
     async def _decoded(self, record: Promise) -> tuple[Any, bool]:
@@ -225,10 +228,11 @@ class Handle(Generic[R]):
         self._created = True
         self._wake()
 
-    def _settled(self, record: Promise) -> None:
-        """The promise is settled."""
+    def _settled(self, record: Promise, trace: TracebackType | None = None) -> None:
+        """The promise is settled; `trace` is where its function raised, if it did so here."""
         if not self.done():
             self._created = True
+            self._trace = trace
             self._record = record
             self._wake()
 

@@ -7,6 +7,7 @@ watch. This file starts nothing and knows no loop.
 from __future__ import annotations
 
 import logging
+from types import TracebackType
 from typing import Any
 
 from ..errors import ResonateShutdownError, ResonateStoreError
@@ -56,8 +57,14 @@ class Waiting:
         handle._stored()
         self._handles.setdefault(handle.id, []).append(handle)
 
-    def ended_here(self, id: str, promise: Promise | None) -> None:
-        """An execution held here ended, or is held elsewhere from now on (None)."""
+    def ended_here(
+        self, id: str, promise: Promise | None, trace: TracebackType | None = None
+    ) -> None:
+        """An execution held here ended, or is held elsewhere from now on (None).
+
+        Args:
+            trace: Where its function raised.
+        """
         if promise is None:
             if id in self._handles:
                 self.store.watch(id, self._settled)
@@ -65,7 +72,7 @@ class Waiting:
         handles = self._handles.pop(id, None)
         if handles is not None:
             for handle in handles:
-                handle._settled(promise)
+                handle._settled(promise, trace)
             self.store.unwatch(id, self._settled)
 
     def warn_of_other(self, promise: Promise, asked: PromiseCreate) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from types import TracebackType
 
 from ..execution.call import Call
 from ..execution.execution import Execution
@@ -13,8 +14,9 @@ from .awaitables import RootCall
 from .bodies import LiveBody
 from .functions import Callee
 
-Ended = Callable[[str, Promise | None], None]
-"""Called as ended(id, settled record), or ended(id, None): it does not end here any more."""
+Ended = Callable[[str, Promise | None, TracebackType | None], None]
+"""Called as ended(id, settled record, where its function raised), or ended(id, None, None): it
+does not end here any more."""
 
 
 class Held(Execution):
@@ -41,7 +43,7 @@ class Held(Execution):
     def not_here_any_more(self) -> None:
         """It does not end here: who waits for it has to hear of it elsewhere."""
         if self.ended is not None:
-            self.ended(self.id, None)
+            self.ended(self.id, None, None)
 
     @property
     def runs_a_leaf(self) -> bool:

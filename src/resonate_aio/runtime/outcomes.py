@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import TracebackType
 from typing import Any
 
 from ..errors import ApplicationError, ValueCodecError
@@ -14,6 +15,7 @@ CUT = Value(headers={CUT_HEADER: "1"})
 ENCODER_HEADER = "resonate-aio:encoder"
 """Header of a settled value: the name of the encoder that wrote it (K9)."""
 _NOT_ERRORS = "ended by"
+_OURS = __package__
 
 
 def settlement(
@@ -39,6 +41,14 @@ def settlement(
         )
     stored = failure_value(error)
     return PromiseState.REJECTED, stored, None
+
+
+def user_frames(error: BaseException | None) -> TracebackType | None:
+    """Where the error was raised, from the first frame that is not ours."""
+    trace = error.__traceback__ if error is not None else None
+    while trace is not None and str(trace.tb_frame.f_globals.get("__name__")).startswith(_OURS):
+        trace = trace.tb_next
+    return trace
 
 
 def is_encoded(record: Promise) -> bool:

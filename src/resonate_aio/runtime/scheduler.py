@@ -40,7 +40,7 @@ from .endings import ends_process
 from .functions import COROUTINE, GENERATOR, PLAIN, Callee
 from .interrupts import Interrupts
 from .options import NO_OPTIONS
-from .outcomes import is_encoded, outcome_of, settlement
+from .outcomes import is_encoded, outcome_of, settlement, user_frames
 from .quiet import QuietWatch
 from .settings import Settings
 from .slots import Slots
@@ -513,7 +513,7 @@ class Scheduler:
         shape = call.callee.result if call.callee is not None else PLAIN_SHAPE
         call.value, call.failed = call.decoded or outcome_of(record, shape)
         if call.failed and isinstance(original, BaseException) and original.__traceback__:
-            call.value.__traceback__ = _user_frames(original)
+            call.value.__traceback__ = user_frames(original)
         elif call.kind in (CallKind.SLEEP, TIMEOUT) and not call.failed:
             call.value = None
         return True
@@ -637,19 +637,4 @@ def _is_part_of(body: LiveBody, task: asyncio.Task[Any], part: Any) -> bool:
 
 def _raised_at_call(error: BaseException) -> bool:
     """Whether the error comes from the call itself: wrong arguments, not the function's body."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith(
-        __package__
-    ):
-        trace = trace.tb_next
-    return trace is None
-
-
-def _user_frames(error: BaseException) -> Any:
-    """The traceback from the first frame that is not ours."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith(
-        __package__
-    ):
-        trace = trace.tb_next
-    return trace
+    return user_frames(error) is None

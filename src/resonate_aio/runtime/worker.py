@@ -26,6 +26,7 @@ from .bodies import LiveBody
 from .functions import Callee
 from .held import Ended, Held
 from .options import CallOptions
+from .outcomes import user_frames
 from .poison import Poison
 from .scheduler import Scheduler
 from .settings import Settings
@@ -276,7 +277,8 @@ class Worker:
         if execution is None:
             return
         if execution.ended is not None:
-            execution.ended(root.id, record)
+            raised = root.value if isinstance(root.value, BaseException) else None
+            execution.ended(root.id, record, user_frames(raised))
         execution.life = Life.DROPPED
         execution.body = None
         self._waits.forget(execution)
@@ -298,7 +300,7 @@ class Worker:
         self.scheduler.interrupts.drop(execution, Life.CANCELED)
         self._held.pop(execution.id, None)
         if execution.ended is not None:
-            execution.ended(promise.id, promise)
+            execution.ended(promise.id, promise, None)
 
     def lost(self, execution: Execution | None, call: Call) -> None:
         """The store says the lease is not ours any more: stop, record nothing (law 7)."""
