@@ -118,8 +118,8 @@ async def change_ones_mind(id: str) -> None:
 
 
 async def main() -> None:
-    print(balances())
     async with resonate:
+        print(balances())
         transfers = [
             resonate.begin_run("transfer-1", transfer, "alice", "bob", 3_000),
             resonate.begin_run("transfer-2", transfer, "alice", "carol", 2_000),
