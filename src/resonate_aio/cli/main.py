@@ -11,8 +11,13 @@ import click
 
 from .. import __version__
 from ..errors import ResonateError
+from .invoke import invoke
 from .output import escaped
+from .promises import promises
+from .schedules import schedules
 from .serving import dev, serve
+from .tasks import tasks
+from .tree import tree
 
 
 @click.group(
@@ -24,8 +29,8 @@ def cli() -> None:
     """Durable async/await: run a server, and look after what runs on one."""
 
 
-cli.add_command(serve)
-cli.add_command(dev)
+for command in (serve, dev, invoke, tree, promises, tasks, schedules):
+    cli.add_command(command)
 
 
 def main() -> None:

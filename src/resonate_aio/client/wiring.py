@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from contextvars import copy_context
 from typing import Any, Literal
 
 from ..clock import Clock, SystemClock
 from ..errors import UsageError
+from ..protocol.requests import Reply, Request
 from ..runtime.settings import Settings
 from ..stores.base import Store
+from ..stores.http_session import HttpSession
 from ..stores.memory import MemoryStore
+from ..stores.remote_calls import RemoteCalls
 from ..stores.sqlite import SqliteStore
 from .arguments import ServerArguments
 from .core import ClientCore
 from .dependencies import Dependencies
 from .registry import Registry
 
+Ask = Callable[[Request], Awaitable[Reply]]
 Synchronous = Literal["FULL", "NORMAL"]
 
 
@@ -46,6 +52,21 @@ def server_store(arguments: ServerArguments) -> Store | None:
             "Resonate.local() or Resonate.local(path=...)"
         )
     return None
+
+
+@asynccontextmanager
+async def asking(url: str, token: str | None) -> AsyncIterator[Ask]:
+    """Carry out single requests at a server without being a worker of it.
+
+    Raises:
+        ValueError: It is no URL of a server.
+    """
+    http = HttpSession(url, token=token)
+    await http.open()
+    try:
+        yield RemoteCalls(http).ask
+    finally:
+        await http.close()
 
 
 def make_core(
