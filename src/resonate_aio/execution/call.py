@@ -47,6 +47,10 @@ ENDED: Final = CallState.ENDED
 GIVEN: Final = CallState.GIVEN
 
 
+OVER: Final[Any] = object()
+"""Stands for a child body that has ended, while its outcome is on its way to the store."""
+
+
 class Call:
     """A call of a body: identity, record and outcome.
 
@@ -57,6 +61,7 @@ class Call:
         carried: How much of the log its create carries, while that is on its way (S8).
         record: The stored promise, once known.
         value: The decoded outcome once ENDED, or an exception where `failed`.
+        child: The body that computes it here; `OVER` once that has ended.
         cut: Settled because an interruption ended it: its waits get no result (S10, S11).
         closed: Its body need not wait for it to end, or not any more (S22).
         cancelled_by: The waits whose cancel was passed on to the call itself (S10).

@@ -299,6 +299,12 @@ class PromiseMachine(State):
         self.schedules[schedule.id] = schedule
         self.deadlines.arm(SCHEDULE, schedule.id, schedule.next_run_at_ms)
 
+    def forget_untagged(self, ids: Iterable[str]) -> None:
+        """Drop settled promises that carry no tags: they never had a task or a branch."""
+        promises = self.promises
+        for id in ids:
+            promises.pop(id, None)
+
     def forget(self, id: str) -> None:
         """Drop a settled promise and its fulfilled task from memory; an absent id is fine.
 

@@ -338,7 +338,7 @@ class Asking:
         if call.body is None:
             execution = scheduler.executions.fulfilling(call)
             answer = self._store.fulfill(
-                execution.id, execution.version, state, value, self._settled, call
+                execution.id, execution.version, state, value, scheduler.on_settled, call
             )
         else:
             execution = call.body.execution
@@ -346,7 +346,13 @@ class Asking:
                 scheduler.settled(call, _volatile(call, state, value))  # type: ignore[arg-type]
                 return
             answer = self._store.fence_settle(
-                execution.id, execution.version, call.promise_id, state, value, self._settled, call
+                execution.id,
+                execution.version,
+                call.promise_id,
+                state,
+                value,
+                scheduler.on_settled,
+                call,
             )
         if answer is not None:
             scheduler.settled(call, answer)  # type: ignore[arg-type]  # a root's is handled there
@@ -374,9 +380,6 @@ class Asking:
             _nobody,
             call,
         )
-
-    def _settled(self, call: DurableCall[Any], record: Promise | Refusal) -> None:
-        self._scheduler.settled(call, record)
 
     def _deadline(self, call: DurableCall[Any], now_ms: int) -> int:
         parent_ms = call.home.call.timeout_at_ms

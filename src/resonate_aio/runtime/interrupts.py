@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ResonateCanceledError
 from ..execution.body import Interruption
-from ..execution.call import Wait
+from ..execution.call import OVER, Wait
 from ..execution.execution import ALIVE, Execution, Life
 from .awaitables import AsyncWait, DurableCall
 from .bodies import LiveBody
@@ -89,6 +89,8 @@ class Interrupts:
         if child is None:
             self._scheduler.asking.settle_cut(call)
             return
+        if child is OVER:
+            return  # it ended before the cancel came: its outcome is on its way
         if kept:
             self.abandon(child)
             self._scheduler.asking.settle_cut(call)

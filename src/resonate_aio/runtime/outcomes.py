@@ -16,6 +16,7 @@ ENCODER_HEADER = "resonate-aio:encoder"
 """Header of a settled value: the name of the encoder that wrote it (K9)."""
 _NOT_ERRORS = "ended by"
 _OURS = __package__
+_RESOLVED = PromiseState.RESOLVED
 
 
 def settlement(
@@ -30,7 +31,7 @@ def settlement(
             text = encode(value)
             if type(value) not in PLAIN_TYPES or not shape.is_plain_data:
                 value = shape.seen(value, text)
-            return PromiseState.RESOLVED, Value(None, text), value
+            return _RESOLVED, Value(None, text), value
         except ValueCodecError as refused:
             is_promise = hasattr(type(value), "created")
             why = "it is a promise: await it once more" if is_promise else refused

@@ -24,7 +24,7 @@ from ..clock import Clock
 from ..errors import InternalError, NonDeterminismError, ResonateStoreError
 from ..execution.attempts import retry_delay_s
 from ..execution.body import Body, Branch
-from ..execution.call import ASKED, DETACHED, ENDED, RUN, TIMEOUT, Call, CallKind, Wait
+from ..execution.call import ASKED, DETACHED, ENDED, OVER, RUN, TIMEOUT, Call, CallKind, Wait
 from ..execution.execution import ALIVE, is_cut
 from ..protocol.failures import shown_error
 from ..protocol.records import EMPTY, Promise, PromiseState
@@ -56,6 +56,7 @@ _LEAF_POLICY = Exponential()
 _LOOK_AT_CLOCK = 16
 _BURST = 32
 _FLUSH_AFTER_S = 0.002
+_RESOLVED = PromiseState.RESOLVED
 
 
 class Scheduler:
@@ -83,6 +84,7 @@ class Scheduler:
         self.executions = executions
         self.limiter = anyio.CapacityLimiter(settings.workers or settings.threads)
         self.running_threads: dict[LiveBody, bool] = {}
+        self.on_settled = self.settled  # bound once: it is handed out at every step
         self.asking = Asking(self)
         self.interrupts = Interrupts(self)
         self.quiet = QuietWatch(self)
@@ -199,7 +201,11 @@ class Scheduler:
             ended = self._starting is not body
             self._starting = None
             if ended:
-                self._over(body)
+                outcome = body.outcome
+                if outcome and outcome[1] is None and not body.open_calls and not body.branch_tasks:
+                    self._conclude(body)  # nearly every leaf
+                else:
+                    self._over(body)
 
     def arguments(self, body: LiveBody) -> tuple[Any, dict[str, Any]]:
         """The arguments of a body: what its encoded ones decode to (S29)."""
@@ -392,6 +398,7 @@ class Scheduler:
                     extra={"id": failed.id},
                 )
         del body.execution.bodies[body]
+        call.child = OVER  # the frame is gone before the outcome is durable
         if body.held_timer is not None:
             body.stop_timers()
         body.let_go()
@@ -404,7 +411,7 @@ class Scheduler:
         callee = call.callee
         assert callee is not None
         state, stored, seen = settlement(value, error, callee.result, callee.name)
-        if state is PromiseState.RESOLVED:
+        if state is _RESOLVED:
             call.value = seen
             call.settled_text = stored.data
         elif error is not None:

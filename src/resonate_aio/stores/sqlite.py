@@ -20,6 +20,8 @@ from .base import Acked, Refusal
 from .sqlite_core import SqliteCore
 from .sqlite_file import Synchronous
 
+_DOORS = ("fence_create", "fence_settle", "fulfill")
+
 
 class _Shared:
     """A core with its users in this process."""
@@ -65,7 +67,7 @@ class SqliteStore:
         self._clock = clock
         self._opens = 0
         self._shared: _Shared | None = None
-        self._core: SqliteCore | None = None
+        self._core: SqliteCore | None = None  # set by `_attach` only
 
     # -- life
 
@@ -90,7 +92,7 @@ class SqliteStore:
             await self._leave(shared)
             raise
         self._shared = shared
-        self._core = shared.core
+        self._attach(shared.core)
         self._opens += 1
 
     async def close(self) -> None:
@@ -104,13 +106,15 @@ class SqliteStore:
             return
         self._opens -= 1
         if self._opens == 0:
-            self._shared = self._core = None
+            self._shared = None
+            self._attach(None)
         await self._leave(shared)
 
     def crash(self) -> None:
         """End the file's use here as a kill would: what is not committed is lost."""
         shared = self._shared
-        self._shared = self._core = None
+        self._shared = None
+        self._attach(None)
         self._opens = 0
         if shared is not None:
             _drop(shared)
@@ -174,6 +178,8 @@ class SqliteStore:
         """Every stored promise that replay of this execution may ask for (S9)."""
         return await self._opened().load(root)
 
+    # The doors of every step lead straight to the core while it is open (see `_attach`).
+
     def fence_create(
         self, task_id: str, version: int, promise: Promise, acked: Acked | None, context: Any
     ) -> Promise | Refusal | None:
@@ -186,10 +192,7 @@ class SqliteStore:
             The standing record, durable or not; LOST; or None when the id must be looked up
             in the file first, because it does not continue the task's: `acked` follows.
         """
-        core = self._core
-        if core is None:
-            raise self._not_open()
-        return core.fence_create(task_id, version, promise, acked, context)
+        raise self._not_open()
 
     def fence_settle(
         self,
@@ -202,10 +205,7 @@ class SqliteStore:
         context: Any,
     ) -> Promise | Refusal | None:
         """Settle a promise on condition that the task is held; `acked` follows the commit."""
-        core = self._core
-        if core is None:
-            raise self._not_open()
-        return core.fence_settle(task_id, version, promise_id, state, value, acked, context)
+        raise self._not_open()
 
     def fulfill(
         self,
@@ -217,7 +217,17 @@ class SqliteStore:
         context: Any,
     ) -> Promise | Refusal | None:
         """Settle the task's own promise and end the task; `acked` follows the commit."""
-        return self._opened().fulfill(task_id, version, state, value, acked, context)
+        raise self._not_open()
+
+    def _attach(self, core: SqliteCore | None) -> None:
+        """Let the doors lead to this core, or to nobody."""
+        self._core = core
+        if core is None:
+            for door in _DOORS:
+                self.__dict__.pop(door, None)
+        else:
+            for door in _DOORS:
+                self.__dict__[door] = getattr(core, door)
 
     def flush(self) -> None:
         """Begin writing what was created so far, though nobody waits for it."""

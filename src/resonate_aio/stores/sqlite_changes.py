@@ -6,6 +6,7 @@ Filled and let out on the loop; in between it is the writer's. This file knows n
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Iterable
 from itertools import chain
 from time import perf_counter
@@ -31,7 +32,6 @@ class Changes:
     """
 
     __slots__ = (
-        "_told",
         "acks",
         "bad",
         "changed",
@@ -47,11 +47,10 @@ class Changes:
         self.leaves: dict[str, Promise] = {}
         self.rows: dict[str, Stored] = {}
         self.schedules: list[tuple[str, Schedule | None]] = []
-        self.acks: list[tuple[Acked, Any, Promise]] = []
+        self.acks: deque[tuple[Acked, Any, Promise]] = deque()
         self.replies: list[tuple[Any, Any]] = []
         self.messages: list[tuple[str, Message]] = []
         self.bad: set[str] = set()
-        self._told = 0
 
     def promises(self) -> Iterable[tuple[str, Promise]]:
         """Every promise it writes, by id."""
@@ -89,15 +88,16 @@ class Changes:
         Each may drive a function on, so that many of them take long (law 15).
         """
         bad, acks = self.bad, self.acks
-        count = len(acks)
         until = perf_counter() + slice_s
-        while self._told < count:
-            acked, context, record = acks[self._told]
-            self._told += 1
+        told = 0
+        while acks:
+            # Taken out one by one: what was told of is garbage at once, not with the last.
+            acked, context, record = acks.popleft()
             try:
                 acked(context, LOST if bad and record.id in bad else record)
             except Exception:  # noqa: BLE001  one listener's fault must not stop the others
                 _log.exception("the callback for promise %r failed", record.id)
-            if self._told % _LOOK_AT_CLOCK == 0 and perf_counter() > until:
+            told += 1
+            if told % _LOOK_AT_CLOCK == 0 and perf_counter() > until:
                 break
-        return self._told >= count
+        return not acks

@@ -326,14 +326,16 @@ class Commits(InProcessStore):
         """Forget what is settled and recorded, and end the holds of leases that ended."""
         machine, bad = self._machine, batch.bad
         changed, may_forget, forget = machine.changed, self._holds.may_forget, machine.forget
+        untagged = []
         for id, promise in batch.promises():
-            if (
-                promise.settled_at_ms is not None
-                and id not in changed
-                and id not in bad
-                and may_forget(promise)
-            ):
-                forget(id)
+            if promise.settled_at_ms is None or id in changed or id in bad:
+                continue
+            if may_forget(promise):
+                if promise.tags:
+                    forget(id)
+                else:
+                    untagged.append(id)
+        machine.forget_untagged(untagged)
         by_root = self._holds.by_root
         for id in batch.rows:
             if id in by_root:

@@ -24,7 +24,7 @@ SCHEMA_VERSION: Final = 1
 
 SCHEMA: Final = (
     """CREATE TABLE promises (
-        id TEXT PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
         state TEXT NOT NULL,
         timeout_at_ms INTEGER NOT NULL,
         created_at_ms INTEGER NOT NULL,
@@ -47,7 +47,7 @@ SCHEMA: Final = (
         retry_at_ms INTEGER,
         acquired_at_ms INTEGER,
         lapses INTEGER
-    ) WITHOUT ROWID""",
+    )""",
     "CREATE INDEX promises_pending ON promises (id) WHERE settled_at_ms IS NULL",
     """CREATE INDEX promises_ended ON promises (settled_at_ms, id)
         WHERE settled_at_ms IS NOT NULL AND (owner = '' OR task_state IS NOT NULL)""",
