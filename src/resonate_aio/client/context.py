@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Coroutine, Generator
-from datetime import timedelta
+from collections.abc import Callable, Coroutine, Generator, Mapping
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
 
 from ..errors import ContextMisuseError
@@ -17,6 +17,7 @@ from ..runtime.options import NO_OPTIONS, PROMISE_KEYS, change, seconds
 from ..runtime.stamps import current_branch
 from .info import LOGGER, Info, ReplaySilent
 from .recorded import Random, Time
+from .spans import sleep_s
 
 if TYPE_CHECKING:
     from ..runtime.bodies import LiveBody
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-_MISSING: Any = object()
 
 
 class Context:
@@ -63,22 +63,21 @@ class Context:
         """A logger that is silent while recorded calls are replayed."""
         return ReplaySilent(LOGGER, {"id": self._body.id, "_body": self._body})
 
-    def get_dependency(self, name: str, default: Any = _MISSING) -> Any:
-        """An object set with `Resonate.set_dependency` in this process.
+    def get_dependency(self, name: str, default: Any = None) -> Any:
+        """An object set with `Resonate.set_dependency` in this process, or the default.
+
+        May be called anywhere, without `await` or `yield`. `ctx.dependencies[name]` raises
+        where there is none of that name.
 
         Raises:
-            KeyError: There is none of that name and no default was given.
+            TypeError: The name is no string.
         """
-        if default is _MISSING:
-            try:
-                return self._core.dependencies[name]
-            except KeyError:
-                known = ", ".join(self._core.dependencies) or "none"
-                raise KeyError(f"no dependency {name!r} is set; set are: {known}") from None
+        if not isinstance(name, str):
+            raise TypeError(f"the name of a dependency is a string, got {name!r}")
         return self._core.dependencies.get(name, default)
 
     @property
-    def dependencies(self) -> Any:
+    def dependencies(self) -> Mapping[str, Any]:
         """All dependencies, as a read-only mapping."""
         return self._core.dependencies
 
@@ -279,13 +278,24 @@ class Context:
         call.options_ = options
         return call
 
-    def sleep(self, delay: float | timedelta) -> DurableCall[None]:
+    @overload
+    def sleep(self, delay: float | timedelta) -> DurableCall[None]: ...
+    @overload
+    def sleep(self, *, until: datetime | float) -> DurableCall[None]: ...
+    def sleep(
+        self, delay: float | timedelta | None = None, *, until: datetime | float | None = None
+    ) -> DurableCall[None]:
         """Sleep durably: never early, not reset by a restart, no thread.
 
         Args:
-            delay: Seconds or a timedelta, without upper bound.
+            delay: Seconds or a timedelta, as long as you like.
+            until: In its place, an instant: a datetime with a time zone, or seconds since the
+                epoch. One that is past is no sleep.
+
+        Raises:
+            TypeError, ValueError: Neither or both are given, or one of the wrong kind.
         """
-        delay_s = seconds(delay, "sleep")
+        delay_s = sleep_s(delay, until, self._core.clock.now_ms())
         call: DurableCall[None] = DurableCall(
             CallKind.SLEEP, self._branch(), None, (), {}, True, sys._getframe(1)
         )
@@ -313,7 +323,7 @@ class Context:
         """Durable randomness: `await ctx.random.random()` gives the same after recovery."""
         return Random(self)
 
-    def typesafe(self, call: DurableCall[T]) -> Generator[Any, Any, T]:
+    def typesafe(self, call: DurableCall[T] | DurablePromise[T]) -> Generator[Any, Any, T]:
         """A call for generators whose result type checkers know.
 
         `value = yield from ctx.typesafe(ctx.run(f))` is `value = yield ctx.run(f)` with a type.

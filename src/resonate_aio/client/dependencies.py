@@ -19,7 +19,11 @@ class Dependencies(Mapping[str, Any]):
         self._objects[name] = obj
 
     def __getitem__(self, name: str) -> Any:
-        return self._objects[name]
+        try:
+            return self._objects[name]
+        except KeyError:
+            known = ", ".join(self._objects) or "none"
+            raise KeyError(f"no dependency {name!r} is set; set are: {known}") from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._objects)

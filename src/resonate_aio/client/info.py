@@ -20,7 +20,9 @@ class ReplaySilent(logging.LoggerAdapter[logging.Logger]):
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - the standard library's name
         """Whether a message of this level is wanted now."""
         extra: Any = self.extra
-        return not extra["_body"].is_replaying and super().isEnabledFor(level)
+        body: LiveBody = extra["_body"]
+        # What was recorded lies ahead, or calls that were: this was said in an earlier life.
+        return not (body.is_replaying or body.is_owed) and super().isEnabledFor(level)
 
     def process(self, msg: Any, kwargs: Any) -> tuple[Any, Any]:
         """The message with the call's id beside it."""

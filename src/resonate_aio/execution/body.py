@@ -15,14 +15,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import InternalError, NonDeterminismError
 from ..protocol.records import Promise
-from .call import ASKED, CALLED, DETACHED, ENDED, GIVEN, RUN, TIMEOUT, Call, Wait
+from .call import ASKED, CALLED, ENDED, GIVEN, RUN, TIMEOUT, Call, Wait
 from .ids import segment
 from .log import INTERRUPTION, LOG_HEADER, Asked, Batch, Recorded, log_header
 
 if TYPE_CHECKING:
     from .execution import Execution
-
-_UNAWAITED = (DETACHED, TIMEOUT)
 
 
 class Interruption(Enum):
@@ -173,12 +171,16 @@ class Body(Branch):
             self.is_owed = bool(self._positions)
 
     def asked(self, call: Call) -> None:
-        """The call starts: its body now waits for it to end, unless its kind says otherwise."""
+        """The call starts: its body now waits for it to end (S22).
+
+        Of a detached one it waits only for the create (`closed`), which must not come after the
+        body's own outcome; of a time limit for nothing.
+        """
         if call.state is not CALLED:
             raise InternalError(f"call {call.id!r} was asked in state {call.state}")
         self.refused(call)
         call.state = ASKED
-        if call.kind not in _UNAWAITED:
+        if call.kind is not TIMEOUT:
             self.open_calls += 1
 
     def refused(self, call: Call) -> None:
@@ -266,7 +268,7 @@ class Body(Branch):
         if call.state is not ASKED:
             raise InternalError(f"the outcome of {call.id!r} arrived in state {call.state}")
         call.state = ENDED
-        if not call.closed and call.kind not in _UNAWAITED:
+        if not call.closed and call.kind is not TIMEOUT:
             call.closed = True
             self.open_calls -= 1
         if call.failed and not call.waited and not call.cut:
@@ -278,7 +280,7 @@ class Body(Branch):
 
     def closed(self, call: Call) -> None:
         """The body need not wait for this call to end (any more)."""
-        if not call.closed and call.kind not in _UNAWAITED:
+        if not call.closed and call.kind is not TIMEOUT:
             call.closed = True
             self.open_calls -= 1
 

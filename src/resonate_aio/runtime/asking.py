@@ -320,7 +320,9 @@ class Asking:
         if decision is DRIVE:
             scheduler.soon(scheduler.drive, call)
         elif decision is WATCH:
-            if call.kind is not DETACHED:
+            if call.kind is DETACHED:
+                self._detached(call)
+            else:
                 scheduler.executions.watch(call)
         elif decision is Decision.RECORDED:
             scheduler.soon(scheduler.settled, call, call.record)
@@ -331,6 +333,12 @@ class Asking:
             call.home.closed(call)
         else:
             raise InternalError(f"call {call.id!r}: nothing to do for {decision}")
+
+    def _detached(self, call: DurableCall[Any]) -> None:
+        """A detached call stands: its body may end without it."""
+        call.home.closed(call)
+        if call.home.frame_over:
+            self._scheduler.soon(self._scheduler.consider, call.home)
 
     def settle(self, call: DurableCall[Any] | RootCall, state: PromiseState, value: Value) -> None:
         """Record the outcome of a call's function; `Scheduler.settled` follows."""

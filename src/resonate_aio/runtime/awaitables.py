@@ -28,6 +28,7 @@ from .options import (
     REMOTE_KEYS,
     SLEEP_KEYS,
     CallOptions,
+    PromiseId,
     change,
 )
 from .stamps import current_branch
@@ -277,9 +278,9 @@ class DurablePromise(Generic[R]):
         self._call = call
 
     @property
-    def id(self) -> str:
-        """The promise's id: whoever knows it may settle or await it."""
-        return self._call.promise_id
+    def id(self) -> PromiseId:
+        """The promise's id: whoever knows it may settle or await it. Also `await promise.id()`."""
+        return PromiseId(self._call.promise_id)
 
     def done(self) -> bool:
         """Whether the body was given the outcome (the same answer on a replay, S7)."""

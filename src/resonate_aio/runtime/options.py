@@ -195,6 +195,16 @@ def promise_id(id: Any) -> str:
     return text(id, "a promise id")
 
 
+class PromiseId(str):
+    """The id of a promise as a program gets it: `promise.id`, or `await promise.id()` (X28)."""
+
+    __slots__ = ()
+
+    async def __call__(self) -> str:
+        """The id, as later releases of the SDK spell it."""
+        return str(self)
+
+
 def user_tags(tags: Any) -> dict[str, str]:
     """Tags a user chose, checked.
 

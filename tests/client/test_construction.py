@@ -1,0 +1,372 @@
+"""Constructing and configuring a client (mission table 1.2)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from resonate_aio import Context, Dependencies, Registry, Resonate
+from resonate_aio.errors import UsageError
+from resonate_aio.protocol.requests import Execute, Message
+from resonate_aio.stores.memory import MemoryStore
+from resonate_aio.stores.sqlite import SqliteStore
+from resonate_aio.transports.local import LocalMessages
+
+SOURCE = Path(__file__).parents[2] / "src"
+NAMES = ("RESONATE_URL", "RESONATE_HOST")
+
+
+@pytest.fixture(autouse=True)
+def no_server_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in tuple(os.environ):
+        if name.startswith("RESONATE_"):
+            monkeypatch.delenv(name)
+
+
+async def echo(ctx: Context, n: int = 0) -> int:
+    return n
+
+
+def test_the_default_is_local_and_needs_no_loop() -> None:
+    """Mission C1, P8: at import time, without a server, a file, a socket or an event loop."""
+    program = """
+import socket
+def refuse(*args, **kwargs): raise AssertionError("a socket")
+from resonate_aio import Resonate
+resonate = Resonate()
+@resonate.register
+async def foo(ctx, n): return n + 1
+import asyncio
+async def main():
+    socket.socket = refuse
+    async with resonate: return await resonate.run("a", foo, 1)
+print(asyncio.run(main()))
+import os; print(os.listdir("."))
+"""
+    with_path = {**os.environ, "PYTHONPATH": str(SOURCE), "PYTHONDONTWRITEBYTECODE": "1"}
+    with TemporaryFolder() as folder:
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", program],
+            capture_output=True,
+            text=True,
+            cwd=folder,
+            env=with_path,
+            timeout=30,
+            check=False,
+        )
+    assert (done.stdout.split("\n")[:2], done.stderr) == (["2", "[]"], "")
+
+
+def TemporaryFolder() -> Any:  # noqa: N802  it is one
+    import tempfile
+
+    return tempfile.TemporaryDirectory()
+
+
+async def test_local_in_memory_and_in_a_file(tmp_path: Path) -> None:
+    """Mission C2, P8: memory, or one file that is there after the client has gone."""
+    memory, file = Resonate.local(), tmp_path / "app.db"
+    for resonate in (memory, Resonate.local(path=file), Resonate.local(path=os.fspath(file))):
+        resonate.register(echo)
+        async with resonate:
+            assert await resonate.run("a", echo, 1) == 1
+    assert file.exists()
+    again = Resonate.local(path=file)
+    async with again:
+        assert await again.get("a") == 1
+
+
+def test_every_argument_of_local() -> None:
+    """Mission C2, C20: the arguments of 0.6.7 and ours, by keyword only."""
+    Resonate.local(
+        dependencies=Dependencies(),
+        group="workers",
+        log_level=None,
+        pid="one",
+        registry=Registry(),
+        ttl=10,
+        workers=2,
+        retention=timedelta(days=30),
+        check_arguments=False,
+        synchronous="NORMAL",
+        path=None,
+    )
+    positional: Any = Resonate
+    with pytest.raises(TypeError):
+        positional("http://localhost:8001")
+    with pytest.raises(TypeError):
+        positional.local("app.db")
+
+
+async def test_groups_and_pids() -> None:
+    """Mission C9, C10: `default`, and a generated name of one's own."""
+    store = MemoryStore()
+    plain, named = Resonate(store=store), Resonate(store=store, group="shop", pid="till-1")
+    for resonate in (plain, named):
+        resonate.register(echo)
+    async with plain, named:
+        await plain.run("a", echo)
+        await named.run("b", echo)
+        first = (await plain.promises.get("a")).tags["resonate:target"]
+        assert first.startswith("poll://any@default/")
+        assert len(first) > len("poll://any@default/") + 16, "generated"
+        assert (await plain.promises.get("b")).tags["resonate:target"] == ("poll://any@shop/till-1")
+
+
+@pytest.mark.parametrize("ttl", [10, 0.5, timedelta(seconds=30)])
+def test_lease_times(ttl: Any) -> None:
+    """Mission C11: seconds, a fraction of them, or a timedelta."""
+    Resonate(ttl=ttl)
+    Resonate.local(ttl=ttl)
+
+
+@pytest.mark.parametrize("level", ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", 25])
+def test_log_levels(level: Any) -> None:
+    """Mission C12: of the library's logger; the root logger is nobody's but the application's."""
+    logger, root = logging.getLogger("resonate_aio"), logging.getLogger()
+    before, root_before = logger.level, (root.level, list(root.handlers))
+    try:
+        Resonate(log_level=level)
+        assert logger.level == (level if isinstance(level, int) else getattr(logging, level))
+        assert (root.level, root.handlers) == root_before
+        assert not logger.handlers
+    finally:
+        logger.setLevel(before)
+
+
+class Crowd:
+    """Counts how many functions execute at the same time."""
+
+    def __init__(self) -> None:
+        self.now = self.most = 0
+
+    def __enter__(self) -> None:
+        self.now += 1
+        self.most = max(self.most, self.now)
+
+    def __exit__(self, *error: object) -> None:
+        self.now -= 1
+
+
+async def test_workers_bound_how_many_execute() -> None:
+    """Mission C13, C14: N functions at a time; without it coroutines are not limited."""
+    for workers, expected in ((None, 12), (4, 4)):
+        crowd = Crowd()
+
+        async def work(ctx: Context, crowd: Crowd = crowd) -> None:
+            with crowd:
+                await asyncio.sleep(0.005)
+
+        async with Resonate(workers=workers) as resonate:
+            resonate.register(work)
+            await asyncio.gather(*(resonate.run(f"w{n}", "work") for n in range(12)))
+        assert crowd.most == expected
+
+
+async def test_workers_bound_threads_too() -> None:
+    """Mission C13: plain functions run on a private pool of that size."""
+    crowd, lock = Crowd(), threading.Lock()
+
+    def work(ctx: Context) -> None:
+        with lock:
+            crowd.__enter__()
+        threading.Event().wait(0.005)
+        with lock:
+            crowd.__exit__()
+
+    async with Resonate(workers=3) as resonate:
+        resonate.register(work)
+        await asyncio.gather(*(resonate.run(f"w{n}", "work") for n in range(9)))
+    assert crowd.most == 3
+
+
+async def test_a_single_worker() -> None:
+    """Mission C15, S27: one function at a time, but not while it waits for something durable."""
+    crowd = Crowd()
+
+    async def step(ctx: Context) -> None:
+        with crowd:
+            await asyncio.sleep(0.002)
+
+    async def flow(ctx: Context) -> str:
+        await asyncio.gather(ctx.run(step), ctx.run(step))
+        await ctx.sleep(0.005)
+        await ctx.run(step)
+        return "ended"
+
+    async with Resonate(workers=1) as resonate:
+        resonate.register(flow)
+        ended = await asyncio.gather(*(resonate.run(f"f{n}", "flow") for n in range(4)))
+    assert ended == ["ended"] * 4
+    assert crowd.most == 1
+
+
+async def test_a_store_of_ones_own(tmp_path: Path) -> None:
+    """Mission C16: any object that speaks the protocol; clients given the same one share it."""
+    store = SqliteStore(tmp_path / "app.db")
+    one, two = Resonate(store=store), Resonate(store=store)
+    one.register(echo)
+    async with one, two:
+        assert await two.rpc("a", "echo", 1) == 1
+        assert await one.get("a") == 1
+
+
+class Postbox:
+    """A message source of one's own: what a broker would be."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.store = store
+        self.heard: list[str] = []
+        self.deliver: Callable[[Message], None] | None = None
+        self.leave: Callable[[], None] | None = None
+
+    async def start(
+        self,
+        group: str,
+        pid: str,
+        deliver: Callable[[Message], None],
+        connected: Callable[[], None] | None = None,
+    ) -> None:
+        self.deliver = deliver
+        self.leave = self.store.subscribe(group, pid, self.heard_one)
+
+    def heard_one(self, message: Message) -> None:
+        assert isinstance(message, Execute)
+        self.heard.append(message.id)
+        assert self.deliver is not None
+        self.deliver(message)
+
+    async def stop(self) -> None:
+        assert self.leave is not None
+        self.leave()
+        self.deliver = None
+
+
+async def test_a_message_source_of_ones_own() -> None:
+    """Mission C17, C22, P7, S53: the store is one seam, where word of work comes from another."""
+    store = MemoryStore()
+    postbox = Postbox(store)
+    resonate = Resonate(store=store, message_source=postbox)
+    resonate.register(echo)
+    async with resonate:
+        assert await resonate.rpc("a", "echo", 1).result(5) == 1
+        assert await resonate.run("b", echo, 2) == 2
+        assert postbox.heard == ["a"]
+    assert postbox.deliver is None, "stopped with its client"
+    local = Resonate(store=store, message_source=LocalMessages(store))
+    local.register(echo)
+    async with local:
+        assert await local.rpc("c", "echo", 3).result(5) == 3
+
+
+async def test_registry_and_dependencies_are_shared() -> None:
+    """Mission C18, C19."""
+    registry, dependencies = Registry(), Dependencies()
+    dependencies.add("db", "the database")
+    clients = [Resonate(registry=registry, dependencies=dependencies) for _ in range(2)]
+
+    @clients[0].register
+    async def reads(ctx: Context) -> Any:
+        return ctx.get_dependency("db")
+
+    for client in clients:
+        async with client:
+            assert await client.run("a", reads) == "the database"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"group": ""},
+        {"group": 5},
+        {"group": None},
+        {"group": "has space"},
+        {"group": "a/b"},
+        {"group": "a@b"},
+        {"pid": ""},
+        {"pid": 5},
+        {"pid": "a\0b"},
+        {"pid": "\ud800"},
+        {"ttl": 0},
+        {"ttl": -1},
+        {"ttl": "10"},
+        {"ttl": float("nan")},
+        {"ttl": True},
+        {"log_level": "LOUD"},
+        {"log_level": 1.5},
+        {"log_level": True},
+        {"workers": 0},
+        {"workers": -1},
+        {"workers": "4"},
+        {"workers": 1.5},
+        {"workers": True},
+        {"store": 5},
+        {"store": "app.db"},
+        {"message_source": object()},
+        {"message_source": 5, "store": MemoryStore()},
+        {"registry": {}},
+        {"dependencies": {"db": 1}},
+        {"retention": -1},
+        {"retention": "30d"},
+        {"check_arguments": "yes"},
+        {"auth": "user:password"},
+        {"auth": ("user",)},
+        {"auth": ("user", 5)},
+        {"token": 5},
+        {"token": ""},
+        {"token": "line\nbreak"},
+        {"url": 5},
+        {"url": ""},
+        {"url": "http://localhost:8001", "store": MemoryStore()},
+        {"nonsense": 1},
+    ],
+    ids=str,
+)
+def test_wrong_arguments(options: dict[str, Any]) -> None:
+    """Mission C20; it must show 5: named, and at once."""
+    (name, *_) = options
+    with pytest.raises((TypeError, ValueError), match=name):
+        Resonate(**options)
+
+
+def test_a_message_source_needs_a_store() -> None:
+    """Mission C17: both or neither."""
+    store = MemoryStore()
+    with pytest.raises(ValueError, match="both or neither"):
+        Resonate(message_source=LocalMessages(store))
+
+
+def test_credentials_without_a_server() -> None:
+    """Law 17: nothing runs in memory where a server was meant, and no message shows a secret."""
+    for options in ({"auth": ("ada", "s3cret")}, {"token": "s3cret"}):
+        given: Any = options
+        with pytest.raises(UsageError) as raised:
+            Resonate(**given)
+        assert "s3cret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"path": 5},
+        {"path": ""},
+        {"path": "a\0b"},
+        {"synchronous": "OFF"},
+        {"path": "app.db", "group": ""},
+    ],
+    ids=str,
+)
+def test_wrong_arguments_of_local(options: dict[str, Any]) -> None:
+    """It must show 5."""
+    with pytest.raises((TypeError, ValueError)):
+        Resonate.local(**options)
