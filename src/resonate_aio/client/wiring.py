@@ -7,21 +7,31 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from contextvars import copy_context
-from typing import Any, Literal
+from typing import Any, Final, Literal
+from urllib.parse import urlsplit
 
 from ..clock import Clock, SystemClock
-from ..errors import UsageError
+from ..protocol.envelope import message_from_wire
 from ..protocol.requests import Reply, Request
 from ..runtime.settings import Settings
 from ..stores.base import Store
+from ..stores.either import EitherStore
+from ..stores.generations import Generation
 from ..stores.http_session import HttpSession
+from ..stores.legacy import LegacyStore
+from ..stores.legacy_messages import poll_endpoints
 from ..stores.memory import MemoryStore
+from ..stores.remote import RemoteStore
 from ..stores.remote_calls import RemoteCalls
 from ..stores.sqlite import SqliteStore
+from ..transports.sse import SseMessages
 from .arguments import ServerArguments
 from .core import ClientCore
 from .dependencies import Dependencies
 from .registry import Registry
+
+_PORT: Final = "8001"
+_POLL_PORT: Final = "8002"
 
 Ask = Callable[[Request], Awaitable[Reply]]
 Synchronous = Literal["FULL", "NORMAL"]
@@ -35,23 +45,90 @@ def local_store(path: str | os.PathLike[str] | None, synchronous: Synchronous) -
 def server_store(arguments: ServerArguments) -> Store | None:
     """The store of the server that was named, by argument or environment; None for none.
 
+    Nothing is opened yet, and which generation of server it is, is found out later.
+
     Raises:
-        UsageError: There is one: servers are not spoken to by this version, which says so
-            instead of running in memory.
+        ValueError: What was named is no URL of a server.
     """
-    named = (
-        arguments.url
-        or arguments.host
-        or os.environ.get("RESONATE_URL")
-        or os.environ.get("RESONATE_HOST")
-    )
-    if named or arguments.is_meant:
-        raise UsageError(
-            f"a Resonate server was named ({named!r}, by url= or by RESONATE_URL or "
-            "RESONATE_HOST), but this version runs on memory and SQLite only: use "
-            "Resonate.local() or Resonate.local(path=...)"
+    url = _server_url(arguments)
+    if url is None:
+        return None
+    token = arguments.token
+    if token is None and arguments.auth is None:
+        token = os.environ.get("RESONATE_TOKEN") or None
+    auth = arguments.auth
+    if auth is None and "RESONATE_USERNAME" in os.environ:
+        auth = (os.environ["RESONATE_USERNAME"], os.environ.get("RESONATE_PASSWORD", ""))
+
+    def session(url: str) -> HttpSession:
+        return HttpSession(url, token=token, auth=auth)
+
+    ttl_s = arguments.ttl_s
+
+    def make(generation: Generation) -> Store:
+        http = session(url)
+        if generation is Generation.CURRENT:
+            return current_store(http, ttl_s=ttl_s)
+        poll = session(_poll_url(url, arguments))
+        return LegacyStore(
+            http,
+            lambda decode: SseMessages(poll_endpoints(http, poll), decode, rng=http.rng),
+            poll=poll,
+            ttl_s=ttl_s,
         )
+
+    return EitherStore(session(url), make)
+
+
+def current_store(http: HttpSession, *, ttl_s: float) -> RemoteStore:
+    """The store of a server that is known to be of the current generation."""
+    return RemoteStore(
+        http,
+        lambda: SseMessages(poll_endpoints(http, None), message_from_wire, rng=http.rng),
+        ttl_s=ttl_s,
+    )
+
+
+def _server_url(arguments: ServerArguments) -> str | None:
+    """Where the server is: what was given, then what the environment says (C6, C23)."""
+    environment = os.environ
+    if arguments.url is not None:
+        return arguments.url
+    if arguments.host is not None or arguments.is_meant:
+        host = (
+            arguments.host
+            or environment.get("RESONATE_HOST_STORE")
+            or environment.get("RESONATE_HOST")
+            or "localhost"
+        )
+        port = arguments.store_port or environment.get("RESONATE_PORT_STORE")
+        if arguments.host is None and port is None and "RESONATE_URL" in environment:
+            return environment["RESONATE_URL"]
+        return _at_port(host, port or environment.get("RESONATE_PORT") or _PORT)
+    if environment.get("RESONATE_URL"):
+        return environment["RESONATE_URL"]
+    if environment.get("RESONATE_HOST"):
+        return _at_port(environment["RESONATE_HOST"], environment.get("RESONATE_PORT") or _PORT)
     return None
+
+
+def _at_port(host: str, port: str) -> str:
+    """A URL from a host, with or without a scheme, and a port."""
+    if "://" not in host:
+        host = f"{os.environ.get('RESONATE_SCHEME') or 'http'}://{host}"
+    return f"{host.rstrip('/')}:{port}"
+
+
+def _poll_url(url: str, arguments: ServerArguments) -> str:
+    """Where a legacy server that has no `/poll` route sends its messages from."""
+    environment = os.environ
+    port = arguments.message_source_port or environment.get("RESONATE_PORT_MESSAGE_SOURCE")
+    host = environment.get("RESONATE_HOST_MESSAGE_SOURCE")
+    if host is not None and arguments.host is None and arguments.url is None:
+        return _at_port(host, port or _POLL_PORT)
+    parts = urlsplit(url)
+    name = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"{parts.scheme}://{name}:{port or _POLL_PORT}"
 
 
 @asynccontextmanager

@@ -30,3 +30,16 @@ def normalise_target(target: str) -> str:
     if scheme == "poll" and "@" not in rest:
         return f"poll://any@{rest}"
     return target
+
+
+def as_servers_read_it(address: str) -> str:
+    """The address with the group of a poll address in lower case (current-protocol §9.1).
+
+    Servers read addresses as URLs, whose hosts are; a worker that polls under a name with an
+    upper-case letter would hear nothing.
+    """
+    scheme, separator, rest = address.partition("://")
+    if scheme != "poll" or not separator:
+        return address
+    group, slash, pid = rest.partition("/")
+    return f"poll://{group.lower()}{slash}{pid}"

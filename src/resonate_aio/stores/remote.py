@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from ..errors import ResonateStoreError
+from ..protocol.addresses import as_servers_read_it
 from ..protocol.dialects import (
     IDS_TAG,
     SEPARATORS,
@@ -228,9 +229,9 @@ class RemoteStore:
 
     def _with_lineage(self, create: PromiseCreate) -> PromiseCreate:
         """A top-level promise: what its own execution, and servers, go by (S61, S62)."""
-        if IDS_TAG in create.tags:
-            return create
         tags = {**root_tags(create.id, self._dialect), **create.tags}
+        if TARGET in tags:
+            tags[TARGET] = as_servers_read_it(tags[TARGET])
         return msgspec.structs.replace(create, tags=tags)
 
     async def _claimed(self, reply: Reply, holder: str) -> Reply:
@@ -346,8 +347,7 @@ class RemoteStore:
             A function that ends the subscription; calling it twice does no harm.
         """
         loop = self._open_loop()
-        if "\0" in group:
-            group = f"resonate-aio-{self._incarnation}"
+        group = f"resonate-aio-{self._incarnation}" if "\0" in group else group.lower()
         self._leases.taken, self._leases.lost = taken, lost
         source = self._make_source()
         # Registered before the stream stands, and once more when it does.

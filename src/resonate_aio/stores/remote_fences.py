@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from ..backoff import Backoff
 from ..errors import ResonateStoreError
+from ..protocol.addresses import as_servers_read_it
 from ..protocol.dialects import PARKED, TARGET, Dialect, Lineage
 from ..protocol.failures import failure_value
 from ..protocol.records import Promise, PromiseState, Value, is_external
@@ -206,6 +207,8 @@ class RemoteFences:
         """The create with its lineage, and with what makes the server see its deadline (S63)."""
         tags = dict(promise.tags)
         begins = TARGET in tags
+        if begins:
+            tags[TARGET] = as_servers_read_it(tags[TARGET])
         needs_sweep = not begins and is_external(promise) and self._takes_parked
         if needs_sweep and not await self._sweeps_all():
             tags[TARGET] = PARKED

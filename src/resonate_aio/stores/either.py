@@ -1,0 +1,256 @@
+"""A server of either generation: which one it is, is found out when it first answers.
+
+Until then everything that is asked waits, as it would wait for a server that is down. This
+file knows the two stores by their seam only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextvars import Context as ContextVars
+from typing import Any, Final
+
+from ..errors import ResonateStoreError
+from ..protocol.records import Promise, PromiseState, Value
+from ..protocol.requests import Message, Reply, Request
+from .base import LOST, Acked, Refusal, Store
+from .generations import Generation, generation_at
+from .http_session import HttpSession
+
+logger = logging.getLogger("resonate_aio.stores.either")
+
+_REFUSED_S: Final = 15.0
+
+
+class EitherStore:
+    """A server of the current or the legacy generation.
+
+    Constructing opens nothing and needs no loop.
+
+    Args:
+        http: A session with the server, to find out by; opened and closed here.
+        make: Makes the store of a generation.
+    """
+
+    in_process = False
+    durable_at_once = False
+
+    def __init__(self, http: HttpSession, make: Callable[[Generation], Store]) -> None:
+        self._http = http
+        self._make = make
+        self._inner: Store | None = None
+        self._finding: asyncio.Task[None] | None = None
+        self._refused: ResonateStoreError | None = None
+        self._found = asyncio.Event()
+        self._waiting: list[Callable[[Store], None]] = []
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._users = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def __repr__(self) -> str:
+        return repr(self._inner) if self._inner is not None else f"<EitherStore {self._http.url}>"
+
+    @property
+    def inner(self) -> Store | None:
+        """The store of the generation that answered; None before."""
+        return self._inner
+
+    # -- life
+
+    async def open(self) -> None:
+        """Begin to look for the server; does not wait for it. Counts its users.
+
+        Raises:
+            ResonateStoreError: It is open on another loop that still runs.
+        """
+        loop = asyncio.get_running_loop()
+        if self._loop is not None and self._loop is not loop:
+            if not self._loop.is_closed():
+                raise ResonateStoreError("the store is open on another event loop: close it there")
+            self._users = 0
+        self._users += 1
+        if self._users > 1:
+            return
+        self._loop = loop
+        self._found = asyncio.Event()
+        self._refused = None
+        self._waiting.clear()
+        if self._inner is not None:
+            await self._inner.open()
+            self._found.set()
+            return
+        await self._http.open()
+        self._finding = loop.create_task(self._find(), context=ContextVars())
+
+    async def close(self) -> None:
+        """Let go of everything once the last user closes."""
+        if self._users == 0:
+            return
+        self._users -= 1
+        if self._users:
+            return
+        self._loop = None
+        tasks = [*self._tasks, *([self._finding] if self._finding is not None else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._finding = None
+        self._waiting.clear()
+        if self._found.is_set() and self._inner is not None:
+            await self._inner.close()
+        await self._http.close()
+
+    async def _find(self) -> None:
+        """Find out which generation answers, and open its store."""
+        while True:
+            try:
+                generation = await generation_at(self._http)
+                break
+            except ResonateStoreError as error:
+                logger.error("%s", error)
+                self._refused = error
+                self._found.set()
+                self._found.clear()
+                await asyncio.sleep(_REFUSED_S)
+        self._refused = None
+        self._inner = inner = self._make(generation)
+        await inner.open()
+        await self._http.close()
+        logger.info("%s: a server of the %s generation", self._http.url, generation.name.lower())
+        self._found.set()
+        waiting, self._waiting = self._waiting, []
+        for act in waiting:
+            act(inner)
+
+    # -- requests
+
+    async def call(self, request: Request) -> Reply:
+        """Carry out one request; what the reply shows is durable on return.
+
+        Cancelling the caller never cancels the request.
+
+        Raises:
+            ResonateStoreError: The credentials are refused, or the store was closed.
+        """
+        if self._inner is not None and self._found.is_set():
+            return await self._inner.call(request)
+        return await asyncio.shield(self._when_found(request))
+
+    def post(self, request: Request) -> Reply | asyncio.Future[Reply]:
+        """Start one request, as `call`."""
+        if self._inner is not None and self._found.is_set():
+            return self._inner.post(request)
+        return self._when_found(request)
+
+    def _when_found(self, request: Request) -> asyncio.Future[Reply]:
+        if self._loop is None:
+            raise ResonateStoreError("the store is not open: call open() first")
+        task = self._loop.create_task(self._call_later(request), context=ContextVars())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _call_later(self, request: Request) -> Reply:
+        if self._refused is None:
+            await self._found.wait()
+        if self._inner is None:
+            assert self._refused is not None  # the only other thing that ends the wait
+            raise self._refused
+        return await self._inner.call(request)
+
+    async def load(self, root: str) -> list[Promise]:
+        """Every stored promise that replay of this execution may ask for (S9)."""
+        return await self._known().load(root)
+
+    # -- what only the holder of a task asks: the server has answered before
+
+    def fence_create(
+        self, task_id: str, version: int, promise: Promise, acked: Acked | None, context: Any
+    ) -> Promise | Refusal | None:
+        """Create a promise on condition that the task is held; the answer comes later."""
+        if self._inner is None:
+            return LOST
+        return self._inner.fence_create(task_id, version, promise, acked, context)
+
+    def fence_settle(
+        self,
+        task_id: str,
+        version: int,
+        promise_id: str,
+        state: PromiseState,
+        value: Value,
+        acked: Acked,
+        context: Any,
+    ) -> Promise | Refusal | None:
+        """Settle a promise on condition that the task is held; the answer comes later."""
+        if self._inner is None:
+            return LOST
+        return self._inner.fence_settle(task_id, version, promise_id, state, value, acked, context)
+
+    def fulfill(
+        self,
+        task_id: str,
+        version: int,
+        state: PromiseState,
+        value: Value,
+        acked: Acked,
+        context: Any,
+    ) -> Promise | Refusal | None:
+        """Settle the task's own promise and end the task; the answer comes later."""
+        if self._inner is None:
+            return LOST
+        return self._inner.fulfill(task_id, version, state, value, acked, context)
+
+    def flush(self) -> None:
+        """Nothing to do: every write is on its way."""
+
+    # -- hearing of things
+
+    def watch(self, promise_id: str, settled: Callable[[Promise], None]) -> None:
+        """Call settled(promise) once the promise is settled, from the event loop."""
+        self._act(lambda inner: inner.watch(promise_id, settled))
+
+    def unwatch(self, promise_id: str, settled: Callable[[Promise], None]) -> None:
+        """Do not call it any more. Unknown pairs are ignored."""
+        self._act(lambda inner: inner.unwatch(promise_id, settled))
+
+    def subscribe(
+        self,
+        group: str,
+        pid: str,
+        deliver: Callable[[Message], None],
+        taken: Callable[[Promise], None] | None = None,
+        lost: Callable[[str, int], None] | None = None,
+    ) -> Callable[[], None]:
+        """Receive messages for poll addresses of this group and pid (S53)."""
+        ends: list[Callable[[], None]] = []
+        has_left = False
+
+        def join(inner: Store) -> None:
+            if not has_left:
+                ends.append(inner.subscribe(group, pid, deliver, taken, lost))
+
+        def leave() -> None:
+            nonlocal has_left
+            has_left = True
+            while ends:
+                ends.pop()()
+
+        self._act(join)
+        return leave
+
+    def _act(self, act: Callable[[Store], None]) -> None:
+        """Do it now, or in this order when the server has answered."""
+        if self._loop is None:
+            raise ResonateStoreError("the store is not open: call open() first")
+        if self._inner is not None and self._found.is_set():
+            act(self._inner)
+        else:
+            self._waiting.append(act)
+
+    def _known(self) -> Store:
+        if self._inner is None:
+            raise ResonateStoreError(f"no server has answered at {self._http.url} yet")
+        return self._inner
