@@ -113,8 +113,8 @@ async def test_trouble_while_pruning_is_tried_again(caplog: pytest.LogCaptureFix
         resonate.register(work)
         await resonate.run("a", work)
         async with asyncio.timeout(10):
-            while await everything(resonate):
-                await asyncio.sleep(0.05)  # noqa: ASYNC110  deleting tells nobody
+            while await everything(resonate):  # noqa: ASYNC110  deleting tells nobody
+                await asyncio.sleep(0.05)
     assert len(calls) >= 2
     assert "disk full" in caplog.text
 

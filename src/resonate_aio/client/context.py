@@ -13,7 +13,7 @@ from ..execution.body import Branch
 from ..execution.call import DETACHED, RUN, TIMEOUT, CallKind
 from ..runtime.awaitables import DurableCall, DurablePromise, TimeLimit, misuse
 from ..runtime.functions import Callee, Remote
-from ..runtime.options import NO_OPTIONS, PROMISE_KEYS, change, seconds
+from ..runtime.options import NO_OPTIONS, PROMISE_KEYS, change, seconds, text
 from ..runtime.stamps import current_branch
 from .info import LOGGER, Info, ReplaySilent
 from .recorded import Random, Time
@@ -349,7 +349,7 @@ class Context:
     def _remote(
         self, kind: CallKind, func: Any, args: Any, kwargs: Any, *, direct: bool
     ) -> DurableCall[Any]:
-        callee = Remote(func) if isinstance(func, str) else self._callee(func)
+        callee = Remote(text(func, "func")) if isinstance(func, str) else self._callee(func)
         return DurableCall(kind, self._branch(), callee, args, kwargs, direct, sys._getframe(2))
 
     def _inline(self, callee: Callee, args: tuple[Any, ...]) -> DurableCall[Any]:

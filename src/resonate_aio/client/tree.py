@@ -6,6 +6,9 @@ it has ended.
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 from ..errors import ResonateStoreError, ValueCodecError
 from ..execution.ids import body_of, order_of
 from ..execution.log import EXPLICIT_HEADER, FINGERPRINT_HEADER, VOLATILE_HEADER
@@ -52,13 +55,24 @@ def _by_parent(root: str, records: list[Promise]) -> dict[str, list[Promise]]:
     for promise in records:
         parent = named.get(promise.id)
         if parent is None:
-            bodies = (body_of(promise.id, top) for top in (*named, root))
+            bodies = (_asked_by(promise.id, top) for top in (*named, root))
             parent = next((body for body in bodies if body is not None), root)
         children.setdefault(parent, []).append(promise)
-    for parent, found in children.items():
-        above = f"{parent}."
-        found.sort(key=lambda promise, above=above: order_of(promise.id.removeprefix(above)))  # type: ignore[misc]
+    for above, found in children.items():
+        found.sort(key=partial(_place, above))
     return children
+
+
+def _place(parent: str, promise: Promise) -> tuple[bool, Any]:
+    """Where a record stands among its siblings: in the order of the calls, others at the end."""
+    if _asked_by(promise.id, parent) != parent:
+        return True, promise.id
+    return False, order_of(promise.id[len(parent) + 1 :])
+
+
+def _asked_by(id: str, root: str) -> str | None:
+    """The id of the body that asked for a derived id, in either dialect (S61)."""
+    return body_of(id, root) or body_of(id, root, ":")
 
 
 def _named(promise: Promise) -> str | None:
