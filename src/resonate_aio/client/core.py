@@ -24,7 +24,7 @@ from ..protocol.records import Value
 from ..protocol.requests import PromiseCreate, PromiseGet, Reply
 from ..protocol.values import PLAIN_SHAPE, Shape, are_plain
 from ..runtime.encoding import seal, sealed_invocation
-from ..runtime.functions import INLINE, Callee, invocation
+from ..runtime.functions import INLINE, Callee
 from ..runtime.options import NO_OPTIONS, CallOptions
 from ..runtime.settings import Settings
 from ..runtime.stamps import current_branch
@@ -197,7 +197,7 @@ class ClientCore(Life, Waiting):
             return handle
         version = options.version or callee.version
         try:
-            data = invocation(callee.name, args, kwargs, version)
+            data = callee.invocation(args, kwargs, version)
         except ValueCodecError as error:
             raise ValueCodecError(f"the arguments of {callee.name!r} ({id!r}): {error}") from None
         begin = Begin(self, handle, callee, options, data, here=here)

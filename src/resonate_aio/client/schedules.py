@@ -25,7 +25,7 @@ from ..protocol.requests import (
     ScheduleSearch,
 )
 from ..runtime.encoding import seal, sealed_invocation
-from ..runtime.functions import Callee, Remote, invocation
+from ..runtime.functions import Callee, Remote
 from ..runtime.options import CallOptions, string_map, text
 from .function import Function
 from .search import Page, Search, check_page
@@ -202,7 +202,7 @@ async def schedule_function(
         data = sealed_invocation(callee.name, sealed, version, options.encoder)
     else:
         try:
-            data = invocation(callee.name, args, kwargs, version)
+            data = callee.invocation(args, kwargs, version)
         except ValueCodecError as error:
             raise ValueCodecError(f"the arguments of {callee.name!r} ({id!r}): {error}") from None
     limit_s = options.timeout_s

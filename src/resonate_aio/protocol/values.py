@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import math
 import re
 from collections import defaultdict
 from typing import Any
@@ -84,13 +85,31 @@ def decode(text: str | None) -> Any:
     if text is None or text == "":
         return None
     try:
-        data = orjson.loads(text)
         # orjson reads integers beyond 64 bits as floats; the standard library keeps them.
         if len(text) < _BIG_DIGITS or _BIG_INTEGER.search(text) is None:
-            return data
-        return json.loads(text)
+            return orjson.loads(text)
+        return _decode_big(text)
     except (ValueError, TypeError, RecursionError) as error:
         raise ValueCodecError(f"stored data is not JSON ({error}): {shown(str(text))}") from None
+
+
+def _decode_big(text: str) -> Any:
+    """As strict as orjson, which refuses what the standard library lets through."""
+    data = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
+    if "\\u" in text:
+        json.dumps(data, ensure_ascii=False).encode()  # raises for half a surrogate pair
+    return data
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError("a number is too large")
+    return number
 
 
 def shown(text: str) -> str:
@@ -134,19 +153,33 @@ class Shape:
                 f"stored value does not fit {name_of(self._annotation)}: {said(error)}"
             ) from error
 
-    def seen(self, value: Any, text: str) -> Any:
-        """What a program sees of a live value that was stored as this text (law 3).
+    def seen(self, value: Any, data: Any) -> Any:
+        """What a program sees of a live value that was stored as this data (law 3).
 
         Raises:
-            ValueCodecError: Nothing, or nothing of its type, can be rebuilt from the text.
+            ValueCodecError: Nothing, or nothing of its type, can be rebuilt from the data.
         """
-        made = self.rebuild(decode(text))
+        made = self.rebuild(data)
         if self._is_guess and not agree(made, value):
             raise ValueCodecError(
-                f"{name_of(self._annotation)} cannot tell, from {shown(text)}, that it is of type "
-                f"{type(value).__name__}: name one type, or put the members of the union into "
-                "classes that differ in their fields"
+                f"{name_of(self._annotation)} cannot tell, from {shown(repr(data))}, that it is of "
+                f"type {type(value).__name__}: name one type, or put the members of the union "
+                "into classes that differ in their fields"
             )
+        return made
+
+    def fit(self, value: Any, data: Any) -> Any:
+        """The same where the live value is at hand on a replay, too: it says what it is (S29).
+
+        Raises:
+            ValueCodecError: As `seen`.
+        """
+        if self._convert is None:
+            return shape_of_value(value).rebuild(data)
+        made = self.rebuild(data)
+        if self._is_guess and not agree(made, value):
+            made = shape_of_value(value).rebuild(data)
+            return made if agree(made, value) else self.seen(value, data)
         return made
 
 

@@ -32,7 +32,7 @@ from ..protocol.records import EMPTY, Promise, PromiseState, Value, is_pending
 from ..protocol.values import are_plain, encode
 from ..stores.base import LOST, Refusal
 from .encoding import describe
-from .functions import INLINE, invocation
+from .functions import INLINE
 from .options import NO_OPTIONS, with_key
 from .outcomes import CUT
 
@@ -112,7 +112,7 @@ class Asking:
             call.fingerprint = fingerprint(callee.run_prefix, call.data)
         elif callee is not None:
             version = options.version or callee.version
-            call.data = invocation(callee.name, call.args, call.kwargs, version)
+            call.data = callee.invocation(call.args, call.kwargs, version)
             prefix = fingerprint_prefix(call.kind, callee.name, version)
             call.fingerprint = fingerprint(prefix, call.data)
         else:

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from ..execution.call import RUN
 from ..execution.fingerprint import fingerprint_prefix
-from ..protocol.values import PLAIN_SHAPE, Shape, encode, shape_of_value
+from ..protocol.values import PLAIN_SHAPE, Shape, decode, encode
 
 logger = logging.getLogger("resonate_aio.runtime")
 
@@ -42,11 +42,6 @@ COROUTINE: Final = FunctionKind.COROUTINE
 GENERATOR: Final = FunctionKind.GENERATOR
 PLAIN: Final = FunctionKind.PLAIN
 INLINE: Final = FunctionKind.INLINE
-
-
-def invocation(name: str, args: Any, kwargs: Any, version: int) -> str:
-    """What a root or rpc promise carries: the function's name, version and arguments."""
-    return encode({"func": name, "args": args, "kwargs": kwargs, "version": version})
 
 
 class Callee:
@@ -161,6 +156,21 @@ class Callee:
         if self._most < 0:
             raise TypeError(f"{self.name} takes no argument: its first parameter must be the ctx")
 
+    def invocation(self, args: tuple[Any, ...], kwargs: dict[str, Any], version: int) -> str:
+        """What a root or rpc promise carries: the function's name, version and arguments.
+
+        Raises:
+            ValueCodecError: An argument cannot be stored, or would come back as something else.
+        """
+        text = encode({"func": self.name, "args": args, "kwargs": kwargs, "version": version})
+        if not self.takes_plain and version == self.version:
+            stored = decode(text)
+            for index, data in enumerate(stored["args"]):
+                self.shape_of(index).seen(args[index], data)
+            for name, data in stored["kwargs"].items():
+                self.shape_of(name).seen(kwargs[name], data)
+        return text
+
     def rebuild(
         self,
         args: list[Any],
@@ -173,15 +183,11 @@ class Callee:
         rebuilt = []
         for index, data in enumerate(args):
             shape = shapes[index] if index < known else rest
-            if shape.is_plain_data and live is not None:
-                shape = shape_of_value(live[0][index])
-            rebuilt.append(shape.rebuild(data))
+            rebuilt.append(shape.rebuild(data) if live is None else shape.fit(live[0][index], data))
         named = {}
         for name, data in kwargs.items():
             shape = self._by_name.get(name, rest_named)
-            if shape.is_plain_data and live is not None:
-                shape = shape_of_value(live[1][name])
-            named[name] = shape.rebuild(data)
+            named[name] = shape.rebuild(data) if live is None else shape.fit(live[1][name], data)
         return rebuilt, named
 
 

@@ -30,7 +30,7 @@ def settlement(
         try:
             text = encode(value)
             if type(value) not in PLAIN_TYPES or not shape.is_plain_data:
-                value = shape.seen(value, text)
+                value = shape.seen(value, decode(text))
             return _RESOLVED, Value(None, text), value
         except ValueCodecError as refused:
             is_promise = hasattr(type(value), "created")
