@@ -17,7 +17,7 @@ import msgspec
 
 from ..execution.log import EXPLICIT_HEADER, FINGERPRINT_HEADER
 from ..protocol.records import Promise, is_pending, is_timer
-from ..protocol.requests import PromiseGet, PromiseSearch
+from ..protocol.requests import PromiseGet, PromiseSearch, TaskSearch
 from .connection import Asker, server_options, speak, target_of
 from .output import emit, emit_json, escaped, note
 from .records import data_of, promise_json, span
@@ -26,7 +26,9 @@ MOST: Final = 10_000
 """Records that are read for one tree."""
 
 _PAGE: Final = 1_000
-_ORIGIN: Final = "resonate:origin"
+_ORIGINS: Final = ("resonate:origin", "resonate:root")
+"""What the generations of servers call the execution a promise belongs to."""
+
 _PARENT: Final = "resonate:parent"
 _PARTS: Final = re.compile(r"[.:]")
 _MARKS: Final = {
@@ -76,9 +78,13 @@ async def collect(asker: Asker, id: str) -> tuple[list[Promise], bool]:
     root = (await asker.done(PromiseGet(id))).promise
     assert root is not None  # what a reply of 200 shows
     found = {id: root}
-    is_all = await _tagged(asker, root.tags.get(_ORIGIN, id), found)
-    for separator in (".", ":"):
-        is_all &= await _continuing(asker, id + separator, found)
+    is_all = True
+    for tag in _ORIGINS:
+        is_all &= await _tagged(asker, {tag: root.tags.get(tag, id)}, found)
+    # Legacy servers list no tasks, go by age and not by id, and have other cursors.
+    if (await asker.reply(TaskSearch(limit=1))).status == 200:
+        for separator in (".", ":"):
+            is_all &= await _continuing(asker, id + separator, found)
     for named in [_named(promise) for promise in found.values()]:
         if named is not None and named not in found:
             promise = (await asker.reply(PromiseGet(named))).promise
@@ -87,10 +93,10 @@ async def collect(asker: Asker, id: str) -> tuple[list[Promise], bool]:
     return list(found.values()), is_all
 
 
-async def _tagged(asker: Asker, origin: str, found: dict[str, Promise]) -> bool:
+async def _tagged(asker: Asker, tags: dict[str, str], found: dict[str, Promise]) -> bool:
     cursor: str | None = None
     while len(found) < MOST:
-        request = PromiseSearch(tags={_ORIGIN: origin}, limit=_PAGE, cursor=cursor)
+        request = PromiseSearch(tags=tags, limit=_PAGE, cursor=cursor)
         reply = await asker.done(request)
         found.update({promise.id: promise for promise in reply.promises})
         cursor = reply.cursor
@@ -103,9 +109,7 @@ async def _continuing(asker: Asker, start: str, found: dict[str, Promise]) -> bo
     """Searches go in the order of ids, so what begins alike lies together."""
     cursor: str | None = start
     while len(found) < MOST:
-        reply = await asker.reply(PromiseSearch(limit=_PAGE, cursor=cursor))
-        if reply.status >= 400:
-            return True  # a server whose cursors mean something else: the tags must do
+        reply = await asker.done(PromiseSearch(limit=_PAGE, cursor=cursor))
         for promise in reply.promises:
             if not promise.id.startswith(start):
                 return True
@@ -167,7 +171,7 @@ def _parent_of(promise: Promise, nodes: dict[str, Node], root: str) -> str | Non
     for match in reversed(list(_PARTS.finditer(id))):
         if id[: match.start()] in nodes:
             return id[: match.start()]
-    return root if promise.tags.get(_ORIGIN) == root else None
+    return root if root in map(promise.tags.get, _ORIGINS) else None
 
 
 def _named(promise: Promise) -> str | None:

@@ -16,7 +16,7 @@ from ..protocol.requests import Reply, Request
 from ..runtime.settings import Settings
 from ..stores.base import Store
 from ..stores.either import EitherStore
-from ..stores.generations import Generation
+from ..stores.generations import Generation, generation_at
 from ..stores.http_session import HttpSession
 from ..stores.legacy import LegacyStore
 from ..stores.legacy_messages import poll_endpoints
@@ -133,17 +133,28 @@ def _poll_url(url: str, arguments: ServerArguments) -> str:
 
 @asynccontextmanager
 async def asking(url: str, token: str | None) -> AsyncIterator[Ask]:
-    """Carry out single requests at a server without being a worker of it.
+    """Carry out single requests at a server of either generation without being its worker.
+
+    The first request finds out which generation answers.
 
     Raises:
         ValueError: It is no URL of a server.
     """
     http = HttpSession(url, token=token)
-    await http.open()
+    legacy = LegacyStore(http, lambda decode: SseMessages([], decode))
+    found: list[Ask] = []
+
+    async def ask(request: Request) -> Reply:
+        if not found:
+            is_current = await generation_at(http) is Generation.CURRENT
+            found.append(RemoteCalls(http).ask if is_current else legacy.call)
+        return await found[0](request)
+
+    await legacy.open()
     try:
-        yield RemoteCalls(http).ask
+        yield ask
     finally:
-        await http.close()
+        await legacy.close()
 
 
 def make_core(
