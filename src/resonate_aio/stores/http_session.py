@@ -26,6 +26,7 @@ from typing import Any, Final, TypeVar
 
 import aiohttp
 import msgspec
+import orjson
 from yarl import URL
 
 from ..backoff import Backoff
@@ -430,6 +431,13 @@ async def _whole(response: aiohttp.ClientResponse) -> bytes:
 def _reason_in(answer: Answer) -> str:
     """The start of a short textual answer, for a message; nothing of a page of HTML."""
     text = answer.body[:_SHOWN].decode(errors="replace").strip()
+    try:
+        found = orjson.loads(answer.body) if text.startswith("{") else None
+    except orjson.JSONDecodeError:
+        found = None
+    if isinstance(found, dict):
+        text = next((str(found[name]) for name in ("data", "error") if name in found), text)
+        text = text[:_SHOWN]
     if not text or "<" in text:
         return ""
     return ", " + (text if text.isprintable() else ascii(text))

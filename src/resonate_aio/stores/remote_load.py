@@ -1,10 +1,10 @@
 """What an execution recorded on a server, found again before its replay (S9).
 
-The preload of an acquire is a cache: a server may send all of it, ten records or nothing.
-Where every record found so far belongs to bodies that ran one call after the other, their
-ids are consecutive, and a few reads by id tell whether something is missing. Everything else
-is searched for, by the tag that every promise of an execution carries. A server that cannot
-search is asked for one id after the other.
+The preload of an acquire is a cache: a server may send all of it, ten records or nothing, and
+an answer that was lost sends none. So the records are searched for, by the tag that every
+promise of an execution carries. A server that cannot search is asked for one id after the
+other: that finds every call of a function's main task, and those of other tasks which some
+record names.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ _LOG: Final = "resonate-aio:log"
 """Header of a body that did more than one thing at a time (S4)."""
 
 _PAGE: Final = 1000
-_MOST_GAPS: Final = 8
 _NOT_SERVED: Final = 501
 _ABSENT: Final = 404
 
@@ -58,7 +57,7 @@ class RemoteLoad:
         for promise in preload:
             if self._is_part(promise):
                 self._found[promise.id] = promise
-        if not await self._is_complete() and not await self._search():
+        if not await self._search():
             await self._probe()
         await self._read_explicit()
         return list(self._found.values())
@@ -69,33 +68,6 @@ class RemoteLoad:
         if owner is not None:
             return owner == self._root
         return promise.id.startswith(self._start)
-
-    async def _is_complete(self) -> bool:
-        """Whether reading a few ids showed that nothing is missing."""
-        if any(_LOG in (found.param.headers or {}) for found in self._found.values()):
-            return False
-        if any(explicit_id(found) for found in self._found.values()):
-            return False
-        gaps = 0
-        bodies = [self._start]
-        for start in bodies:
-            number = 1
-            while True:
-                id = f"{start}{number}"
-                promise = self._found.get(id)
-                if promise is None:
-                    gaps += 1
-                    if gaps > _MOST_GAPS:
-                        return False
-                    promise = await self._read(id)
-                    if promise is None:
-                        break
-                    if _LOG in (promise.param.headers or {}) or explicit_id(promise):
-                        return False
-                if _has_body(promise):
-                    bodies.append(f"{id}.")
-                number += 1
-        return True
 
     async def _read(self, id: str) -> Promise | None:
         if id in self._found:
@@ -129,7 +101,11 @@ class RemoteLoad:
 
     async def _probe(self) -> None:
         """Without a search: one id after the other, in every branch that is heard of."""
-        logger.debug("%r is loaded id by id: the server cannot search", self._root)
+        logger.warning(
+            "%r is loaded id by id, for the server cannot search: calls made in helper tasks may "
+            "be overlooked, and made again",
+            self._root,
+        )
         seen: set[str] = set()
         waiting = [f"{self._start}1"]
         while waiting:

@@ -145,7 +145,6 @@ class SseMessages:
         misses = 0
         while True:
             began_s = loop.time()
-            at_least_s = self._asked_s
             try:
                 status = await self._follow(self._endpoints[0], group, pid)
             except (OSError, TimeoutError, ResonateStoreError, ValueError) as error:
@@ -163,8 +162,7 @@ class SseMessages:
                 misses += 1
                 if misses % len(self._endpoints):
                     continue
-            if status in _REFUSED:
-                at_least_s = patience.refused_s
+            at_least_s = patience.refused_s if status in _REFUSED else self._asked_s
             delay_s = backoff.next_s(at_least_s)
             self._say(status, why, delay_s, backoff.failures)
             await asyncio.sleep(delay_s)
@@ -204,6 +202,7 @@ class SseMessages:
     async def _read(self, stream: Stream) -> None:
         parser = SseParser()
         loop = asyncio.get_running_loop()
+        self._beat_s, self._asked_s = None, 0.0
         comments = skipped = 0
         beat_at_s: float | None = None
         chunks = stream.chunks()
