@@ -1,0 +1,468 @@
+"""The HTTP session against servers that do what servers do (law 8), over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import pytest
+from aiohttp import web
+
+from resonate_aio.errors import ResonateStoreError
+from resonate_aio.stores.http_session import Answer, HttpSession, Lane, Patience, TroubleError
+
+Reader = asyncio.StreamReader
+Writer = asyncio.StreamWriter
+QUICK = Patience(
+    connect_s=1.0, answer_s=0.3, answer_most_s=1.0, first_s=0.01, most_s=0.05, pace_s=0.001
+)
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+def text_of(answer: Answer) -> str:
+    return answer.body.decode()
+
+
+def only_ok(answer: Answer) -> str:
+    if answer.body != b"ok":
+        raise TroubleError(f"not ok: {answer.body[:20]!r}")
+    return "ok"
+
+
+@asynccontextmanager
+async def listening(handle: Callable[[Reader, Writer], Awaitable[None]]) -> AsyncIterator[str]:
+    """A server on a loopback port that does with each connection what `handle` does."""
+    tasks: set[asyncio.Task[Any]] = set()
+
+    async def guarded(reader: Reader, writer: Writer) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        try:
+            await handle(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            tasks.discard(task)
+            writer.close()
+
+    server = await asyncio.start_server(guarded, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        for task in tuple(tasks):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def serving(
+    answer: Callable[[web.Request], Awaitable[web.StreamResponse]],
+) -> AsyncIterator[str]:
+    """An aiohttp server that answers every request so."""
+    runner = web.ServerRunner(web.Server(cast(Any, answer)))
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def session(url: str, **options: Any) -> AsyncIterator[HttpSession]:
+    made = HttpSession(url, patience=options.pop("patience", QUICK), **options)
+    await made.open()
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+async def request_line(reader: Reader) -> bytes:
+    """Read one whole request; its first line."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    for line in head.split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        if name.lower() == b"content-length":
+            await reader.readexactly(int(value))
+    return head.split(b"\r\n")[0]
+
+
+class Faults:
+    """A server that makes one mistake after the other, then answers."""
+
+    def __init__(self, *mistakes: Callable[[Reader, Writer], Awaitable[bool]]) -> None:
+        self.left = list(mistakes)
+        self.requests = 0
+
+    async def handle(self, reader: Reader, writer: Writer) -> None:
+        while True:
+            if self.left:
+                goes_on = await self.left.pop(0)(reader, writer)
+                if not goes_on:
+                    return
+                continue
+            await request_line(reader)
+            self.requests += 1
+            writer.write(OK)
+            await writer.drain()
+
+
+async def reset_at_once(reader: Reader, writer: Writer) -> bool:
+    sock = writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+    return False
+
+
+async def close_after_request(reader: Reader, writer: Writer) -> bool:
+    await request_line(reader)
+    return False
+
+
+async def cut_in_the_head(reader: Reader, writer: Writer) -> bool:
+    await request_line(reader)
+    writer.write(b"HTTP/1.1 200 O")
+    await writer.drain()
+    return False
+
+
+async def cut_in_the_body(reader: Reader, writer: Writer) -> bool:
+    await request_line(reader)
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf of it")
+    await writer.drain()
+    return False
+
+
+async def cut_in_a_chunk(reader: Reader, writer: Writer) -> bool:
+    await request_line(reader)
+    writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n20\r\nhalf")
+    await writer.drain()
+    return False
+
+
+async def not_http(reader: Reader, writer: Writer) -> bool:
+    await request_line(reader)
+    writer.write(b"SSH-2.0-OpenSSH_9.6\r\n")
+    await writer.drain()
+    return False
+
+
+async def page_of_html(reader: Reader, writer: Writer) -> bool:
+    await request_line(reader)
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n<html>Hi</html>")
+    await writer.drain()
+    return True
+
+
+async def says_nothing(reader: Reader, writer: Writer) -> bool:
+    await request_line(reader)
+    await asyncio.sleep(30)
+    return False
+
+
+def status(code: int, *headers: bytes) -> Callable[[Reader, Writer], Awaitable[bool]]:
+    async def answer(reader: Reader, writer: Writer) -> bool:
+        await request_line(reader)
+        lines = b"".join(header + b"\r\n" for header in headers)
+        writer.write(b"HTTP/1.1 %d X\r\n%sContent-Length: 3\r\n\r\n<p>" % (code, lines))
+        await writer.drain()
+        return True
+
+    answer.__name__ = f"status_{code}"
+    return answer
+
+
+MISTAKES = [
+    reset_at_once,
+    close_after_request,
+    cut_in_the_head,
+    cut_in_the_body,
+    cut_in_a_chunk,
+    not_http,
+    page_of_html,
+    says_nothing,
+    status(500),
+    status(502),
+    status(503),
+    status(504),
+    status(429),
+]
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.__name__)
+async def test_trouble_is_tried_again(mistake: Any) -> None:
+    faults = Faults(mistake, mistake)
+    async with listening(faults.handle) as url, session(url) as http:
+        result, maybe_done = await http.exchange("POST", "/", only_ok, body=b"{}")
+    assert result == "ok"
+    assert faults.requests == 1
+    # A server that surely did nothing leaves no doubt (S60).
+    assert maybe_done is (mistake.__name__ != "status_429")
+
+
+async def test_a_refused_connection_is_tried_until_the_server_is_there() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    async with session(f"http://127.0.0.1:{port}") as http:
+        asking = asyncio.create_task(http.exchange("GET", "/", text_of))
+        await asyncio.sleep(0.2)
+        assert not asking.done()
+        server = await asyncio.start_server(Faults().handle, "127.0.0.1", port)
+        assert await asking == ("ok", False)
+        server.close()
+
+
+@pytest.mark.parametrize("url", ["http://no-such-host.invalid:1", "https://127.0.0.1:{port}"])
+async def test_names_and_certificates_are_trouble_too(url: str) -> None:
+    async def speaks_no_tls(reader: Reader, writer: Writer) -> None:
+        await reader.read(100)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await writer.drain()
+
+    async with listening(speaks_no_tls) as plain:
+        url = url.format(port=plain.rpartition(":")[2])
+        async with session(url) as http:
+            with pytest.raises(ResonateStoreError, match=r"no connection|connection failed"):
+                await http.exchange("GET", "/", text_of, tries=2)
+
+
+async def test_retry_after_is_obeyed() -> None:
+    faults = Faults(status(429, b"Retry-After: 1"))
+    patience = Patience(first_s=0.01)
+    async with listening(faults.handle) as url, session(url, patience=patience) as http:
+        began_s = time.monotonic()
+        await http.exchange("POST", "/", only_ok, body=b"{}")
+        assert 1.0 <= time.monotonic() - began_s < 3
+
+
+@pytest.mark.parametrize("code", [401, 403])
+async def test_refused_credentials_are_said_at_once(code: int) -> None:
+    asked = 0
+
+    async def answer(request: web.Request) -> web.Response:
+        nonlocal asked
+        asked += 1
+        return web.json_response({"data": "who are you?"}, status=code)
+
+    async with serving(answer) as url, session(url, token="hidden-token-1") as http:
+        with pytest.raises(ResonateStoreError) as caught:
+            await http.exchange("POST", "/", text_of, body=b"{}")
+    assert (asked, caught.value.code) == (1, code)
+    assert "who are you?" in str(caught.value)
+    assert "hidden-token-1" not in repr(caught.value) + str(caught.value)
+
+
+@pytest.mark.parametrize("code", [200, 300, 400, 404, 405, 409, 410, 422, 501])
+async def test_other_statuses_are_for_the_reader(code: int) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(text="it", status=code)
+
+    async with serving(answer) as url, session(url) as http:
+        result, _ = await http.exchange("GET", "/x", lambda answer: answer.status)
+    assert result == code
+
+
+@pytest.mark.parametrize("code", [301, 302, 307, 308])
+async def test_a_redirect_does_not_carry_the_token_away(code: int) -> None:
+    elsewhere = 0
+
+    async def thief(request: web.Request) -> web.Response:
+        nonlocal elsewhere
+        elsewhere += 1
+        return web.Response(text="ok")
+
+    async with serving(thief) as there:
+
+        async def answer(request: web.Request) -> web.Response:
+            return web.Response(status=code, headers={"Location": f"{there}/"})
+
+        async with serving(answer) as url, session(url, token="hidden") as http:
+            with pytest.raises(ResonateStoreError):
+                await http.exchange("GET", "/", only_ok, tries=3)
+    assert elsewhere == 0
+
+
+async def test_credentials_go_out_as_they_must() -> None:
+    seen: list[str | None] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        seen.append(request.headers.get("Authorization"))
+        return web.Response(text="ok")
+
+    tokens = iter(["first", "second"])
+
+    async def rotating() -> str:
+        return next(tokens)
+
+    bodies: list[str | None] = []
+
+    def body(token: str | None) -> bytes:
+        bodies.append(token)
+        return b"{}"
+
+    async with serving(answer) as url:
+        for options in ({}, {"auth": ("me", "pass")}, {"token": "t", "auth": ("me", "pass")}):
+            async with session(url, **options) as http:
+                await http.exchange("GET", "/", only_ok)
+        async with session(url, token=rotating) as http:
+            await http.exchange("POST", "/", only_ok, body=body)
+            await http.exchange("POST", "/", only_ok, body=body)
+    assert seen == [None, "Basic bWU6cGFzcw==", "Bearer t", "Bearer first", "Bearer second"]
+    assert bodies == ["first", "second"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "localhost:8001", "ftp://host", "http://", "http://user:secret1@host", "http://h/?a=1"],
+)
+def test_what_is_no_url_of_a_server_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="url must") as caught:
+        HttpSession(url)
+    assert "secret1" not in str(caught.value)
+
+
+def test_no_credential_is_shown() -> None:
+    http = HttpSession("http://127.0.0.1:1", token="secret1", auth=("me", "secret2"))
+    assert "secret" not in repr(http) + http.url
+
+
+async def test_a_path_in_the_url_comes_first_and_ids_are_sent_as_they_are() -> None:
+    paths: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        paths.append(request.raw_path)
+        return web.Response(text="ok")
+
+    async with serving(answer) as url, session(f"{url}/resonate/") as http:
+        await http.exchange("GET", "/promises/a%2Fb%25", only_ok)
+    assert paths == ["/resonate/promises/a%2Fb%25"]
+
+
+async def test_a_heartbeat_does_not_wait_behind_work() -> None:
+    release = asyncio.Event()
+
+    async def answer(request: web.Request) -> web.Response:
+        if request.path == "/work":
+            await release.wait()
+        return web.Response(text="ok")
+
+    patience = Patience(connections=4, answer_s=20)
+    async with serving(answer) as url, session(url, patience=patience) as http:
+        work = [asyncio.create_task(http.exchange("GET", "/work", only_ok)) for _ in range(9)]
+        await asyncio.sleep(0.05)
+        async with asyncio.timeout(2):
+            await http.exchange("GET", "/beat", only_ok, lane=Lane.BEAT)
+        assert not any(task.done() for task in work)
+        release.set()
+        await asyncio.gather(*work)
+
+
+async def test_at_most_so_many_requests_are_under_way() -> None:
+    now = most = 0
+
+    async def answer(request: web.Request) -> web.Response:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0.01)
+        now -= 1
+        return web.Response(text="ok")
+
+    patience = Patience(connections=5)
+    async with serving(answer) as url, session(url, patience=patience) as http:
+        await asyncio.gather(*(http.exchange("GET", "/", only_ok) for _ in range(40)))
+    assert most == 5
+
+
+async def test_many_repeats_are_paced_and_one_warning_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Law 8: a bound on the rate of repeats over the whole session, however many wait."""
+    times: list[float] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        times.append(time.monotonic())
+        return web.Response(status=503)
+
+    patience = Patience(first_s=0.01, most_s=0.05, pace_s=0.02)
+    with caplog.at_level(logging.WARNING, "resonate_aio.stores.http"):
+        async with serving(answer) as url, session(url, patience=patience) as http:
+            asking = [asyncio.create_task(http.exchange("GET", "/", only_ok)) for _ in range(50)]
+            await asyncio.sleep(1.0)
+            for task in asking:
+                task.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
+    repeats = len(times) - 50
+    assert 10 < repeats <= 1.0 / 0.02 + 5
+    assert len(caplog.records) == 1
+
+
+async def test_a_slow_server_is_given_more_time_with_each_try() -> None:
+    asked = 0
+
+    async def answer(request: web.Request) -> web.Response:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(0.45)
+        return web.Response(text="ok")
+
+    async with serving(answer) as url, session(url) as http:
+        result, maybe_done = await http.exchange("GET", "/", only_ok)
+    assert (result, maybe_done) == ("ok", True)
+    assert asked == 2
+
+
+async def test_a_stream_goes_on_for_as_long_as_it_likes() -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for part in (b"one", b"two", b"three"):
+            await asyncio.sleep(0.4)
+            await response.write(part)
+        return response
+
+    async with serving(answer) as url, session(url) as http, http.stream("/poll/g/p") as stream:
+        assert stream.status == 200
+        assert b"".join([chunk async for chunk in stream.chunks()]) == b"onetwothree"
+
+
+async def _whole(http: HttpSession) -> bytes:
+    async with http.stream("/") as stream:
+        return b"".join([chunk async for chunk in stream.chunks()])
+
+
+@pytest.mark.parametrize("mistake", [cut_in_a_chunk, cut_in_the_body], ids=["chunk", "body"])
+async def test_a_stream_that_breaks_says_so(mistake: Any) -> None:
+    async with listening(Faults(mistake).handle) as url, session(url) as http:
+        with pytest.raises(ConnectionError):
+            await _whole(http)
+
+
+async def test_nothing_is_left_after_close() -> None:
+    import threading
+
+    before = set(threading.enumerate())
+
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(text="ok")
+
+    async with serving(answer) as url:
+        http = HttpSession(url.replace("127.0.0.1", "localhost"))
+        await http.open()
+        await http.open()
+        await asyncio.gather(*(http.exchange("GET", "/", only_ok) for _ in range(8)))
+        await http.close()
+        await http.close()
+        with pytest.raises(ResonateStoreError, match="not open"):
+            await http.exchange("GET", "/", only_ok)
+        await asyncio.sleep(0.05)
+    assert not [thread for thread in set(threading.enumerate()) - before if thread.is_alive()]
