@@ -1,16 +1,23 @@
-"""Uses of the public API: checked by mypy, never run.
+# pyright: strict
+"""Uses of the public API: checked by mypy and pyright, never run.
 
-A result's type follows the function through every way of calling it, for all three kinds.
+A result's type follows the function through every way of calling it, for all three kinds
+(mission R13, K23).
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Generator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, assert_type
+from uuid import UUID
 
 from resonate_aio import Context, Function, Handle, Promise, Resonate, Yieldable
+from resonate_aio.client.search import Page
+from resonate_aio.encoders import Base64Encoder, CombinedEncoder, Encoder, JsonEncoder
+from resonate_aio.protocol.records import Promise as StoredPromise
+from resonate_aio.protocol.records import PromiseState, Schedule
 from resonate_aio.retry_policies import Constant, Exponential, Linear, Never
 from resonate_aio.testing import Report, crash_everywhere
 
@@ -67,6 +74,12 @@ async def in_a_client() -> None:
     assert_type(await resonate.rpc("id", plain, 1), bytes)
     assert_type(await resonate.begin_rpc("id", plain, 1), bytes)
 
+    # a name with a type
+    assert_type(resonate.run("id", "named", "42", returns=Receipt), Handle[Receipt])
+    assert_type(await resonate.rpc("id", "named", "42", returns=Receipt), Receipt)
+    assert_type(await resonate.begin_rpc("id", "named", returns=list[int]), list[int])
+    assert_type(await resonate.get("id", returns=Receipt), Receipt)
+
     # by name anything goes
     assert_type(await resonate.run("id", "coroutine", "42"), Any)
     assert_type(await resonate.rpc("id", "coroutine", "42"), Any)
@@ -95,13 +108,42 @@ async def in_a_client() -> None:
     assert_type(await registered_plain.rpc("id", 1), bytes)
     assert_type(await registered_plain.begin_rpc("id", 1), bytes)
     assert_type(await registered.options(timeout=1).run("id", "42"), Receipt)
-    # A registered function passed on gives Any so far (Function.__call__ returns it).
-    assert_type(await resonate.run("id", registered, "42"), Receipt)  # type: ignore[assert-type, unused-ignore]
+    assert_type(await resonate.run("id", registered, "42"), Receipt)
+    assert_type(await resonate.begin_run("id", registered_generator, "42"), int)
+    assert_type(await resonate.rpc("id", registered_plain, 1), bytes)
 
     # options keep the types
     client = resonate.options(retry_policy=Exponential(), timeout=timedelta(hours=1), version=1)
     assert_type(client, Resonate)
     assert_type(await client.run("id", coroutine, "42"), Receipt)
+
+
+async def beside_starting(h: Handle[Receipt]) -> None:
+    # what a handle knows
+    assert_type(h.status, PromiseState)
+    assert_type(h.future, asyncio.Future[Receipt])
+    assert_type(h.result_sync(timeout=1), Receipt)
+    assert_type(await h.explain(), str)
+
+    # promises and schedules
+    page = await resonate.promises.search(state="pending", limit=10)
+    assert_type(page, Page[StoredPromise])
+    assert_type([stored.id async for stored in resonate.promises.search()], list[str])
+    assert_type(await resonate.promises.resolve("id", value=1, ikey="k"), StoredPromise)
+    assert_type(await resonate.schedule("s", coroutine, "@daily", "42"), Schedule)
+    assert_type(await resonate.schedules.get("s"), Schedule)
+    assert_type(await resonate.prune(timedelta(days=30)), int)
+
+
+def in_a_script() -> None:
+    with resonate.blocking() as blocked:
+        assert_type(blocked.run("id", coroutine, "42"), Receipt)
+        assert_type(blocked.run("id", generator, "42"), int)
+        assert_type(blocked.run("id", plain, 1), bytes)
+        assert_type(blocked.rpc("id", registered, "42"), Receipt)
+        assert_type(blocked.run("id", "by name"), Any)
+        assert_type(blocked.get("id").result_sync(), Any)
+        assert_type(blocked.wait(resonate.promises.get("id")), StoredPromise)
 
 
 async def in_a_body(ctx: Context) -> None:
@@ -112,7 +154,15 @@ async def in_a_body(ctx: Context) -> None:
     assert_type(await ctx.run(plain, 1), bytes)
     assert_type(await ctx.run(plain, 1).options(retry_policy=Never(), timeout=3), bytes)
     assert_type(await ctx.lfc(plain, 1), bytes)
-    assert_type(await ctx.run(registered, "42"), Receipt)  # type: ignore[assert-type, unused-ignore]
+    assert_type(await ctx.run(registered, "42"), Receipt)
+    assert_type(await ctx.begin_run(registered_generator, "42"), Promise[int])
+    assert_type(await ctx.rpc(registered_plain, 1), bytes)
+    assert_type(await ctx.begin_rpc(registered, "42"), Promise[Receipt])
+
+    # a direct call is the function's own
+    assert_type(await registered(ctx, "42"), Receipt)
+    assert_type(registered_generator(ctx, "42"), Generator[Any, Any, int])
+    assert_type(registered_plain(ctx, 1), bytes)
 
     # begin_run
     assert_type(await ctx.begin_run(coroutine, "42"), Promise[Receipt])
@@ -131,12 +181,18 @@ async def in_a_body(ctx: Context) -> None:
     assert_type(await ctx.rfc(plain, 1), bytes)
     assert_type(await ctx.rfi(plain, 1), Promise[bytes])
     assert_type(await ctx.rpc("by name"), Any)
+    assert_type(await ctx.rpc("by name", returns=Receipt), Receipt)
+    assert_type(await ctx.begin_rpc("by name", returns=Receipt), Promise[Receipt])
 
     # the rest
     assert_type(await ctx.sleep(timedelta(days=1)), None)
     assert_type(await ctx.time.time(), float)
     assert_type(await ctx.random.random(), float)
     assert_type(await ctx.random.randint(1, 6), int)
+    assert_type(await ctx.random.choice(["a", "b"]), str)
+    assert_type(await ctx.random.uuid4(), UUID)
+    assert_type(await ctx.sleep(until=datetime.now(UTC)), None)
+    assert_type(ctx.info.timeout, float)
     assert_type(await ctx.promise(id="p"), Promise[Any])
     async with ctx.timeout(5) as limit:
         assert_type(limit.expired(), bool)
@@ -155,11 +211,28 @@ def in_a_generator(ctx: Context) -> Generator[Any, Any, str]:
     promise: Promise[bytes] = yield ctx.begin_run(plain, 1)
     value: bytes = yield promise
     waited: None = yield ctx.sleep(1)
+    again = yield from ctx.typesafe(ctx.begin_run(plain, 1))
+    assert_type(again, Promise[bytes])
+    assert_type((yield from ctx.typesafe(again)), bytes)
+    assert_type((yield from ctx.typesafe(ctx.run(coroutine, "42"))), Receipt)
     return f"{value!r}{waited}"
 
 
 def policies() -> tuple[Exponential, Constant, Linear, Never]:
     return Exponential(delay=1, jitter=0.5), Constant(delay=timedelta(seconds=1)), Linear(), Never()
+
+
+def encoders() -> list[Encoder]:
+    class Own:
+        async def encode(self, value: Any, /) -> str:
+            return str(value)
+
+        async def decode(self, data: str | None, /) -> Any:
+            return data
+
+    own = resonate.options(encoder=Own())
+    assert_type(own, Resonate)
+    return [Own(), JsonEncoder(), Base64Encoder(), CombinedEncoder(JsonEncoder(), Base64Encoder())]
 
 
 def a_test() -> None:

@@ -18,6 +18,7 @@ from ..runtime.stamps import current_branch
 from .info import LOGGER, Info, ReplaySilent
 from .recorded import Random, Time
 from .spans import sleep_s
+from .stored import shape_of
 
 if TYPE_CHECKING:
     from ..runtime.bodies import LiveBody
@@ -188,11 +189,18 @@ class Context:
         self, func: Callable[Concatenate[Context, P], R], *args: P.args, **kwargs: P.kwargs
     ) -> DurableCall[R]: ...
     @overload
+    def rpc(self, func: str, *args: Any, returns: type[T], **kwargs: Any) -> DurableCall[T]: ...
+    @overload
     def rpc(self, func: str, *args: Any, **kwargs: Any) -> DurableCall[Any]: ...
     def rpc(self, func: Any, *args: Any, **kwargs: Any) -> DurableCall[Any]:
         """Run a registered function in another process; awaiting gives its result.
 
         Without `.options(target=...)` any worker of the group `default` takes it (S65).
+
+        Args:
+            func: A function, or the registered name of one that need not be known here. What
+                follows are its arguments.
+            returns: With a name: the type to rebuild the result as.
         """
         return self._remote(CallKind.RPC, func, args, kwargs, direct=True)
 
@@ -218,6 +226,10 @@ class Context:
     def begin_rpc(
         self, func: Callable[Concatenate[Context, P], R], *args: P.args, **kwargs: P.kwargs
     ) -> DurableCall[DurablePromise[R]]: ...
+    @overload
+    def begin_rpc(
+        self, func: str, *args: Any, returns: type[T], **kwargs: Any
+    ) -> DurableCall[DurablePromise[T]]: ...
     @overload
     def begin_rpc(
         self, func: str, *args: Any, **kwargs: Any
@@ -349,7 +361,12 @@ class Context:
     def _remote(
         self, kind: CallKind, func: Any, args: Any, kwargs: Any, *, direct: bool
     ) -> DurableCall[Any]:
-        callee = Remote(text(func, "func")) if isinstance(func, str) else self._callee(func)
+        if isinstance(func, str):
+            callee: Callee = Remote(text(func, "func"))
+            if "returns" in kwargs:
+                callee.result = shape_of(kwargs.pop("returns"))
+        else:
+            callee = self._callee(func)
         return DurableCall(kind, self._branch(), callee, args, kwargs, direct, sys._getframe(2))
 
     def _inline(self, callee: Callee, args: tuple[Any, ...]) -> DurableCall[Any]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 import time
 import uuid
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from ..protocol.values import Shape
 from ..runtime.awaitables import DurableCall
@@ -13,6 +14,8 @@ from ..runtime.functions import Callee, FunctionKind
 
 if TYPE_CHECKING:
     from .context import Context
+
+T = TypeVar("T")
 
 _STRFTIME = Callee(time.strftime, "time.strftime", kind=FunctionKind.INLINE)
 
@@ -68,7 +71,7 @@ class Random:
         """Beta distribution."""
         return self._ctx._inline(_RANDOM["betavariate"], (alpha, beta))
 
-    def choice(self, seq: Any) -> DurableCall[Any]:
+    def choice(self, seq: Sequence[T]) -> DurableCall[T]:
         """One element of a non-empty sequence."""
         return self._ctx._inline(_RANDOM["choice"], (seq,))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any, Concatenate, ParamSpec, TypeVar, get_origin, overload
+from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
 from ..errors import FunctionNotFoundError
 from ..protocol.values import PLAIN_SHAPE, Shape
@@ -13,6 +13,7 @@ from .context import Context
 from .core import ClientCore
 from .function import Function
 from .handle import Handle
+from .stored import shape_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -154,7 +155,7 @@ class Starting:
             TypeError, ValueError: The id is not a usable string.
             UsageError: No event loop runs here.
         """
-        shape = PLAIN_SHAPE if returns is None else _shape(returns)
+        shape = PLAIN_SHAPE if returns is None else shape_of(returns)
         return self._core.attach(promise_id(id), self._options.encoder, shape)
 
     def _registered(self, func: Any) -> Callee:
@@ -185,11 +186,5 @@ class Starting:
 def _returns(func: Any, kwargs: dict[str, Any]) -> Shape | None:
     """The shape that `returns=` asks for; of a function given as such it is an argument."""
     if isinstance(func, str) and "returns" in kwargs:
-        return _shape(kwargs.pop("returns"))
+        return shape_of(kwargs.pop("returns"))
     return None
-
-
-def _shape(returns: Any) -> Shape:
-    if isinstance(returns, type) or returns is Any or get_origin(returns) is not None:
-        return Shape(returns)
-    raise TypeError(f"returns is a type such as dict[str, int], got {returns!r}")

@@ -1,15 +1,15 @@
-"""What a user hands to a store as it is: tags, headers, values, instants, checked."""
+"""What a user says of what is stored: tags, headers, values, instants, types; checked."""
 
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, get_origin
 
 from ..errors import ValueCodecError
 from ..protocol.addresses import is_address, normalise_target
 from ..protocol.records import EMPTY, Value
 from ..protocol.validation import MAX_INSTANT_MS, MAX_SPAN_MS
-from ..protocol.values import decode, encode, shown
+from ..protocol.values import Shape, decode, encode, shown
 from ..runtime.options import string_map, text, user_tags
 
 _TARGET = "resonate:target"
@@ -112,3 +112,14 @@ def _check_json(data: Any) -> None:
             f"data is JSON text, and {shown(data)!r} is not: write value={shown(data)!r} to have a "
             "value encoded for you"
         ) from None
+
+
+def shape_of(returns: Any) -> Shape:
+    """How to rebuild a result of the type that `returns=` names.
+
+    Raises:
+        TypeError: It is no type.
+    """
+    if isinstance(returns, type) or returns is Any or get_origin(returns) is not None:
+        return Shape(returns)
+    raise TypeError(f"returns is a type such as dict[str, int], got {returns!r}")
