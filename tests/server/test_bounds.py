@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from tests.server.wire import EXTERNAL, FAR_MS, JSON, Wire, envelope, read_answe
 
 from resonate_aio.errors import ResonateStoreError, StoreOwnedError
 from resonate_aio.protocol import requests as r
+from resonate_aio.protocol.records import Promise, PromiseState, Schedule, Value
 from resonate_aio.server import Limits, Server
+from resonate_aio.server.pages import kept_to_size
 from resonate_aio.stores.memory import MemoryStore
 from resonate_aio.stores.sqlite import SqliteStore
 
@@ -185,7 +188,7 @@ async def test_connections_over_the_limit_are_closed_and_places_come_back() -> N
 
 
 async def test_a_flood_of_half_open_connections_leaves_room_for_the_others() -> None:
-    """500 half-open connections: a healthy client's answers stay quick."""
+    """300 half-open connections: a healthy client's answers stay quick."""
     async with serving() as (server, wire):
         opened = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(300)]
         for _, writer in opened:
@@ -198,6 +201,47 @@ async def test_a_flood_of_half_open_connections_leaves_room_for_the_others() -> 
         for _, writer in opened:
             writer.close()
         assert sorted(took)[-2] < 0.25
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux has this")
+async def test_a_machine_that_lost_its_power_is_noticed() -> None:
+    async with serving(limits=Limits(dead_s=7.0)) as (server, wire):
+        await wire.get("/health")
+        assert server._connections is not None
+        [guard] = server._connections.open
+        assert guard._transport is not None
+        connected = guard._transport.get_extra_info("socket")
+        assert connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 7_000
+
+
+async def test_pages_of_large_records_end_early_and_go_on() -> None:
+    async with serving() as (_, wire):
+        big = Value(data='"' + "x" * 2_000_000 + '"')
+        for n in range(7):
+            create = r.PromiseCreate(f"p{n}", FAR_MS, big, {"resonate:branch": "b"})
+            assert (await wire.ask(create)).status == 200
+        found: list[str] = []
+        cursor: str | None = None
+        pages = 0
+        while pages == 0 or cursor is not None:
+            page = (await wire.ask(r.PromiseSearch(cursor=cursor))).data
+            found += [promise["id"] for promise in page["promises"]]
+            cursor = page.get("cursor")
+            pages += 1
+        assert found == [f"p{n}" for n in range(7)]
+        assert pages == 3
+        tags = {"resonate:target": "w", "resonate:branch": "b"}
+        claim = r.TaskCreate("p", 9_000, r.PromiseCreate("root", FAR_MS, tags=tags))
+        assert len((await wire.ask(claim)).data["preload"]) == 3
+
+
+def test_a_single_record_of_any_size_is_a_page() -> None:
+    huge = Promise("p", PromiseState.PENDING, 9, 1, Value(data="x" * 1_000))
+    tick = Schedule("s", "* * * * *", "x", 1, 1, 1, Value(data="x" * 1_000))
+    for reply in (r.Reply(200, promises=(huge, huge)), r.Reply(200, schedules=(tick, tick))):
+        kept = kept_to_size(reply, 10)
+        assert (len(kept.promises) + len(kept.schedules), kept.cursor is not None) == (1, True)
+        assert kept_to_size(reply) is reply
 
 
 class SlowStore(MemoryStore):

@@ -26,6 +26,7 @@ from ..protocol.envelope import (
 )
 from ..protocol.requests import PromiseCreate, PromiseGet, Reply, Request, TaskFence
 from .debug import PREFIX, DebugDesk
+from .pages import kept_to_size
 from .rules import Rules, awaited_ids, is_awaitable, refusal
 from .seam import EmbeddableStore
 
@@ -70,7 +71,7 @@ class Endpoint:
         if reply is not None:
             return reply_to_wire(request, asked.corr_id, reply)
         if self._desk is None:
-            reply = await self._store.call(request)
+            reply = kept_to_size(await self._store.call(request))
             return reply_to_wire(request, asked.corr_id, reply)
         reply, now_ms = self._desk.store.at(named_ms, request)
         return _stamped(reply_to_wire(request, asked.corr_id, reply), now_ms)

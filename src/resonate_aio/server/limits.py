@@ -18,6 +18,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         header_s: How long a client may take over the head of a request.
         body_s: How long a client may take over the body of a request.
         write_s: How long a client may leave what is sent to it unread.
+        dead_s: How long what was sent may stay unacknowledged by the client's machine.
         idle_s: How long a connection may stay open between requests.
         keep_alive_s: The pace of the comments on a quiet stream.
         queue_messages: Messages of each kind that wait for one stream.
@@ -35,6 +36,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     header_s: float = 10.0
     body_s: float = 20.0
     write_s: float = 10.0
+    dead_s: float = 30.0
     idle_s: float = 75.0
     keep_alive_s: float = 10.0
     queue_messages: int = 1_000
