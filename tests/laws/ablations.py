@@ -52,7 +52,7 @@ def recorded_results_are_given_at_the_ask(patch: Patch) -> None:
         if decision is not Decision.RECORDED or call.record is None:
             act(self, call, decision)
             return
-        self._scheduler._read_outcome(call, call.record)
+        self._scheduler.giving.read_outcome(call, call.record)
         call.home.arrived(call)
         call.home.waiting.pop(call.suffix, None)
         call.home.position += 1

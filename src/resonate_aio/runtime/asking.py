@@ -346,7 +346,7 @@ class Asking:
         if call.body is None:
             execution = scheduler.executions.fulfilling(call)
             answer = self._store.fulfill(
-                execution.id, execution.version, state, value, scheduler.on_settled, call
+                execution.id, execution.version, state, value, scheduler.settled, call
             )
         else:
             execution = call.body.execution
@@ -359,7 +359,7 @@ class Asking:
                 call.promise_id,
                 state,
                 value,
-                scheduler.on_settled,
+                scheduler.settled,
                 call,
             )
         if answer is not None:

@@ -175,7 +175,7 @@ class Interrupts:
             body.task.cancel()
         elif body.frame_over or not body.started:
             body.frame_over = True  # one that did not begin has no frame to wait for
-            self._scheduler.forget(body)
+            self._scheduler.concluding.forget(body)
         for task in list(body.branch_tasks or ()):
             task.cancel()
 

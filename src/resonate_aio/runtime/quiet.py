@@ -7,6 +7,7 @@ watched, so the cost is per input, not per pass.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,10 +18,11 @@ if TYPE_CHECKING:
 class QuietWatch:
     """Counts loop passes for the bodies that have an input waiting."""
 
-    __slots__ = ("_bodies", "_scheduler", "_ticking")
+    __slots__ = ("_bodies", "_give", "_scheduler", "_ticking")
 
-    def __init__(self, scheduler: Scheduler) -> None:
+    def __init__(self, scheduler: Scheduler, give: Callable[[LiveBody], None]) -> None:
         self._scheduler = scheduler
+        self._give = give
         self._bodies: dict[LiveBody, list[int]] = {}
         self._ticking = False
 
@@ -55,4 +57,4 @@ class QuietWatch:
 
     def _rested(self, body: LiveBody, _: object = None) -> None:
         if self._scheduler.is_current(body):
-            self._scheduler.give(body)
+            self._give(body)

@@ -141,7 +141,7 @@ class Waits:
         if self._clock.now_ms() < call.timeout_at_ms:
             self.at_deadline(call)
             return
-        self._worker.scheduler.overdue(call)
+        self._worker.scheduler.concluding.overdue(call)
 
 
 def _stop_timer(call: Call) -> None:

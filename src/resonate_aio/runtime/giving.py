@@ -1,0 +1,209 @@
+"""Giving: what arrives for a body, and when the body is given it.
+
+A body that waits is given its next batch once it is quiescent (S5, S6); the execution machine
+says which. Outcomes come from the store, or from encoders that read them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from ..execution.call import ASKED, DETACHED, ENDED, RUN, TIMEOUT, Call, CallKind, Wait
+from ..execution.execution import ALIVE, is_cut
+from ..protocol.records import Promise
+from ..protocol.values import PLAIN_SHAPE
+from ..stores.base import Refusal
+from . import encoding
+from .awaitables import AsyncWait, DurableCall
+from .bodies import LiveBody, step_generator
+from .outcomes import is_encoded, outcome_of, user_frames
+from .quiet import QuietWatch
+
+if TYPE_CHECKING:
+    from .scheduler import Scheduler
+
+
+class Giving:
+    """The scheduler's part that gives bodies their inputs."""
+
+    __slots__ = ("_concluding", "_executions", "_quiet", "_scheduler", "_slots", "_soon")
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self._executions = scheduler.executions
+        self._concluding = scheduler.concluding
+        self._soon = scheduler.soon
+        self._slots = scheduler.slots
+        self._quiet = QuietWatch(scheduler, self.give)
+
+    def wait_begun(self, body: LiveBody, wait: Wait, owner: Any) -> None:
+        """A task of a body (or the generator) is about to suspend on a call."""
+        body.wait_begun(wait, owner)
+        if wait.call.kind is DETACHED:
+            self._executions.watch(wait.call)
+        if self._slots is not None:
+            self._slots.give_back(body)
+        if body.is_plain:
+            if body.waiting:
+                self._soon(self.consider, body)
+            return
+        if body.kept_cancel(owner, _cancelling(owner)):
+            self._scheduler.interrupts.interrupt(body, wait, owner, kept=True)
+        if body.has_input or body.is_held:
+            self._soon(self.consider, body)
+
+    def consider(self, body: LiveBody, _: Any = None) -> None:
+        """Something arrived, or the body came to rest: give it its next batch if it is quiet."""
+        if body.is_dead or body.is_over:
+            return
+        if body.frame_over and self._concluding.may_conclude(body):
+            self._concluding.conclude(body)
+            return
+        if not body.has_input and not body.is_held:
+            return
+        if body.live_tasks == 1 and len(body.at) == 1:
+            self.give(body)
+        else:
+            self._quiet.watch(body)
+
+    def give(self, body: LiveBody) -> None:
+        """The body is quiescent: give it what is next, if anything is."""
+        if body.is_held:
+            if body.is_at_one_wait:
+                self._executions.stopped(body.execution, body.missing_error())
+            else:
+                self._executions.held(body)
+            return
+        # A time limit that was reached runs nothing of the body by itself: it needs no slot,
+        # and must not wait for the very step it is to end.
+        if self._slots is None or body.only_limits_wait:
+            self._give_now(body)
+        else:
+            self._slots.run(self._give_now, body)
+
+    def _give_now(self, body: LiveBody) -> None:
+        self._let_kept_through(body)
+        batch = body.next_batch()
+        if batch is None:
+            if body.is_replaying:
+                self._executions.held(body)
+            if self._slots is not None and body.at:
+                self._slots.give_back(body)
+            return
+        for given in batch:
+            if isinstance(given, Wait):
+                self.wake(body, given, asyncio.CancelledError())
+            elif given.kind is TIMEOUT:
+                self._expire(body, given)
+            elif given.waits:
+                for wait in list(given.waits):
+                    if body.is_for_result(wait):
+                        self.wake(body, wait, None)
+        if body.has_input:
+            self._soon(self.consider, body)
+        elif body.has_slot and body.at:
+            self._quiet.watch(body)  # others of its waits go on: the slot goes back when it rests
+
+    def _let_kept_through(self, body: LiveBody) -> None:
+        """The log is used up: a cancel still kept interrupts the wait its task is at (S11)."""
+        for owner in body.kept_owners():
+            wait = body.at.get(owner)
+            if wait is not None and body.kept_cancel(owner, _cancelling(owner)):
+                self._scheduler.interrupts.interrupt(body, wait, owner, kept=True)
+
+    def _expire(self, body: LiveBody, call: Call) -> None:
+        assert isinstance(call, DurableCall)
+        if call.expired is not None and not call.failed:
+            body.variables.run(call.expired)
+
+    def wake(self, body: LiveBody, wait: Wait, error: BaseException | None) -> None:
+        """Let a task or generator go on, in place."""
+        if type(wait) is AsyncWait:
+            if body.at.get(wait.task) is wait:
+                body.wait_over(wait, wait.task)
+                wait._error = error
+                if wait._context is not None:
+                    wait._context.run(wait._wakeup, wait)
+                else:
+                    wait._wakeup(wait)
+            return
+        if body.at.get(body) is not wait:
+            return
+        body.wait_over(wait, body)
+        body.generator_wait = None
+        call = wait.call
+        if error is None and call.failed:
+            error = call.value
+        step_generator(body, call.value if error is None else None, error)
+
+    # -- what arrives ------------------------------------------------------------------
+
+    def settled(self, call: DurableCall[Any], record: Promise | Refusal) -> None:
+        """The store acknowledged a settled promise of this call (or the lease is lost)."""
+        if isinstance(record, Refusal):
+            self._executions.lost(call.home.execution if call.body is not None else None, call)
+            return
+        if call.body is None:
+            self._executions.fulfilled(call, record)
+            return
+        body = call.home
+        if body.execution.life is not ALIVE or call.state is not ASKED:
+            return
+        if record.value.data is not None and record.value.data is call.settled_text:
+            call.settled_text = None  # what we computed is what was recorded
+        elif not self.read_outcome(call, record):
+            return
+        call.child = None
+        if call.timer is not None:
+            call.timer.cancel()
+        if (
+            call.kind is RUN
+            and body.is_plain
+            and len(body.at) == 1
+            and body.live_tasks == 1
+            and self._slots is None
+            and body.give_directly(call)
+        ):
+            # The common way: a body at its only wait is given the only thing there is.
+            if call.waits:
+                self.wake(body, call.waits[0], None)
+            return
+        body.arrived(call)
+        if call.kind is not RUN:
+            self._executions.unwatch(call)
+        elif call.cancelled_by is not None:
+            for wait in call.cancelled_by:
+                owner = wait.task if isinstance(wait, AsyncWait) else body
+                body.keep(owner, _cancelling(owner), wait)
+        self.consider(body)
+
+    def read_outcome(self, call: DurableCall[Any], record: Promise) -> bool:
+        """Set what waits for the call are given; False: nothing, or later."""
+        if is_cut(record):
+            self._cut(call.home, call)
+            return False
+        if call.decoded is None and is_encoded(record):
+            self._executions.chore(encoding.read(self._scheduler, call, record))
+            return False
+        original = call.value
+        shape = call.callee.result if call.callee is not None else PLAIN_SHAPE
+        call.value, call.failed = call.decoded or outcome_of(record, shape)
+        if call.failed and isinstance(original, BaseException) and original.__traceback__:
+            call.value.__traceback__ = user_frames(original)
+        elif call.kind in (CallKind.SLEEP, TIMEOUT) and not call.failed:
+            call.value = None
+        return True
+
+    def _cut(self, body: LiveBody, call: DurableCall[Any]) -> None:
+        call.cut = True
+        call.state = ENDED
+        body.closed(call)
+        call.child = None
+        for wait in call.cancelled_by or ():
+            body.cut(wait)
+        self.consider(body)
+
+
+def _cancelling(owner: Any) -> int:
+    return owner.cancelling() if isinstance(owner, asyncio.Task) else 0
