@@ -122,7 +122,7 @@ def test_top_level_coroutines_and_generators_do_not_retry(kind: str, tried: int)
     async def main(resonate: Resonate) -> str:
         function = resonate.register(getattr(failing, kind), name="top")
         try:
-            return await resonate.run("f", function)
+            return str(await resonate.run("f", function))
         except ConnectionError:
             return "failed"
 

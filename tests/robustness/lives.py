@@ -83,9 +83,9 @@ class Client(Resonate):
     run = begin_run
     begin_rpc = rpc
 
-    def get(self, id: str) -> Handle[Any]:
+    def get(self, id: str, *, returns: Any = None) -> Handle[Any]:
         self.gets += 1
-        return super().get(id)
+        return super().get(id, returns=returns)
 
     @property
     def promises(self) -> Any:
