@@ -1,0 +1,130 @@
+"""Servers of the current protocol as peers of tests: found, started on loopback, stopped.
+
+Ours is always there: `resonate-aio serve` in a process of its own. Another one is the server
+at RESONATE_TEST_URL, the program named by RESONATE_TEST_SERVER (several, divided by the
+path separator), or a `resonate` on PATH. They are black boxes.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Final
+
+from tests.peers.legacy_server import free_ports
+
+URL_VARIABLE: Final = "RESONATE_TEST_URL"
+VARIABLE: Final = "RESONATE_TEST_SERVER"
+PROGRAM: Final = "resonate"
+ABSENT: Final = (
+    f"no other current server: set {URL_VARIABLE} or {VARIABLE}, or put {PROGRAM} on PATH"
+)
+EMBEDDED: Final = "embedded"
+_ROOT: Final = Path(__file__).parents[2]
+_START_S: Final = 20.0
+_STOP_S: Final = 10.0
+
+
+def programs() -> list[str]:
+    """The programs of other servers, none where there is none."""
+    named = os.environ.get(VARIABLE)
+    if named:
+        return [path for path in named.split(os.pathsep) if os.access(path, os.X_OK)]
+    found = shutil.which(PROGRAM)
+    return [found] if found is not None else []
+
+
+def peers() -> list[str]:
+    """Every server that tests can talk to: the embedded one, URLs and programs."""
+    url = os.environ.get(URL_VARIABLE)
+    return [EMBEDDED, *([url] if url else []), *programs()]
+
+
+def summary() -> str:
+    """One line for the end of a test run: present or absent."""
+    others = peers()[1:]
+    return (
+        f"current server: {', '.join(others)}" if others else f"current server: absent ({ABSENT})"
+    )
+
+
+class CurrentServer:
+    """One server; a process is over a database file, and can be killed and started again.
+
+    Args:
+        which: `embedded`, a URL, or the path of a program.
+        folder: Where its database and its log go.
+    """
+
+    def __init__(self, which: str, folder: Path) -> None:
+        self.which = which
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+        self.is_ours = which == EMBEDDED
+        self.can_be_killed = "://" not in which
+        if self.can_be_killed:
+            self._port, self._metrics_port = free_ports(2)
+            self.url = f"http://127.0.0.1:{self._port}"
+        else:
+            self.url = which
+
+    def start(self) -> None:
+        """Start the process and wait until it answers."""
+        if not self.can_be_killed:
+            return
+        log = (self._folder / "server.log").open("ab")
+        environment = {name: text for name, text in os.environ.items() if "RESONATE" not in name}
+        environment["PYTHONPATH"] = str(_ROOT / "src")
+        self._process = subprocess.Popen(
+            self._command(), stdout=log, stderr=log, cwd=self._folder, env=environment
+        )
+        log.close()
+        until_s = time.monotonic() + _START_S
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > until_s:
+                raise RuntimeError((self._folder / "server.log").read_text()[-2000:])
+            time.sleep(0.02)
+
+    def _command(self) -> list[str]:
+        database = str(self._folder / "server.db")
+        if self.is_ours:
+            ours = [sys.executable, "-m", "resonate_aio.cli", "serve", "--db", database]
+            return [*ours, "--port", str(self._port), "--synchronous", "NORMAL"]
+        return [
+            *(self.which, "serve", "--server-bind", "127.0.0.1"),
+            *("--server-port", str(self._port), "--storage-sqlite-path", database),
+            *("--observability-metrics-port", str(self._metrics_port)),
+            *("--tasks-retry-timeout", "2000", "--timeouts-poll-interval", "200"),
+        ]
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/health", timeout=1) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def kill(self) -> None:
+        """End it as `kill -9` does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(_STOP_S)
+
+    def stop(self) -> None:
+        """End it; a process that does not end is killed."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(_STOP_S)
