@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+from base64 import b64decode
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -370,3 +371,125 @@ def test_wrong_arguments_of_local(options: dict[str, Any]) -> None:
     """It must show 5."""
     with pytest.raises((TypeError, ValueError)):
         Resonate.local(**options)
+
+
+# -- clients of a server: made without one; tests/remote and tests/legacy run them
+
+
+def url_of(resonate: Resonate) -> str:
+    return str(resonate._core.store._http.url)  # type: ignore[attr-defined]
+
+
+def test_a_url() -> None:
+    """Mission C5, C21: nothing is opened until the client starts."""
+    assert url_of(Resonate(url="http://localhost:8001")) == "http://localhost:8001"
+    assert url_of(Resonate(url="https://resonate.example.com/base")).startswith("https://")
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"RESONATE_URL": "http://a:1"}, "http://a:1"),
+        ({"RESONATE_URL": "http://a:1", "RESONATE_HOST": "b"}, "http://a:1"),
+        ({"RESONATE_HOST": "b"}, "http://b:8001"),
+        ({"RESONATE_HOST": "b", "RESONATE_PORT": "2"}, "http://b:2"),
+        ({"RESONATE_HOST": "b", "RESONATE_SCHEME": "https"}, "https://b:8001"),
+        ({"RESONATE_HOST": "http://b"}, "http://b:8001"),
+    ],
+)
+def test_the_environment_names_a_server(
+    environment: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mission C6: what is given wins, then RESONATE_URL, then RESONATE_HOST and its port."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert url_of(Resonate()) == expected
+    assert url_of(Resonate(url="http://given:9")) == "http://given:9"
+    assert type(Resonate.local()._core.store) is MemoryStore
+    assert type(Resonate(store=MemoryStore())._core.store) is MemoryStore
+
+
+@pytest.mark.parametrize(
+    ("options", "environment", "expected"),
+    [
+        ({}, {}, "http://localhost:8001"),
+        ({"host": "http://h", "store_port": "1"}, {}, "http://h:1"),
+        ({"host": "http://h", "store_port": 1, "message_source_port": 2}, {}, "http://h:1"),
+        ({}, {"RESONATE_HOST_STORE": "http://s"}, "http://s:8001"),
+        ({}, {"RESONATE_HOST_STORE": "http://s", "RESONATE_PORT_STORE": "3"}, "http://s:3"),
+        ({"store_port": 4}, {"RESONATE_HOST": "http://h"}, "http://h:4"),
+    ],
+)
+def test_remote(
+    options: dict[str, Any],
+    environment: dict[str, str],
+    expected: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Mission C3, C4, C23: the arguments and variables of 0.6.7; ports as text or number."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    resonate = Resonate.remote(
+        **options,
+        auth=("ada", "secret"),
+        dependencies=Dependencies(),
+        group="workers",
+        log_level=None,
+        pid="one",
+        registry=Registry(),
+        ttl=10,
+        workers=4,
+    )
+    assert url_of(resonate) == expected
+    assert "secret" not in repr(resonate._core.store)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"host": 5},
+        {"host": ""},
+        {"store_port": "http"},
+        {"store_port": 0},
+        {"store_port": 70_000},
+        {"message_source_port": 1.5},
+        {"store_port": True},
+        {"auth": "ada"},
+        {"ttl": 0},
+        {"nonsense": 1},
+    ],
+    ids=str,
+)
+def test_wrong_arguments_of_remote(options: dict[str, Any]) -> None:
+    """It must show 5."""
+    (name,) = options
+    with pytest.raises((TypeError, ValueError), match=name):
+        Resonate.remote(**options)
+
+
+async def sent_by(resonate: Resonate) -> str:
+    """The header with which the client shows who it is."""
+    http: Any = resonate._core.store._http  # type: ignore[attr-defined]
+    headers: dict[str, str] = http._headers(await http.token(), None)
+    return headers.get("Authorization", "")
+
+
+async def test_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mission C7, C8: basic and bearer, given or from the environment; a token wins."""
+    url = "http://localhost:8001"
+    assert await sent_by(Resonate(url=url)) == ""
+    monkeypatch.setenv("RESONATE_USERNAME", "ada")
+    monkeypatch.setenv("RESONATE_PASSWORD", "s3cret")
+    basic = await sent_by(Resonate(url=url))
+    assert b64decode(basic.removeprefix("Basic ")) == b"ada:s3cret"
+    given = await sent_by(Resonate(url=url, auth=("bob", "s3cret")))
+    assert b64decode(given.removeprefix("Basic ")) == b"bob:s3cret"
+    both = Resonate(url=url, auth=("bob", "s3cret"), token="t0ken")
+    assert await sent_by(both) == "Bearer t0ken"
+    assert await sent_by(Resonate(url=url, token=lambda: "t0ken")) == "Bearer t0ken"
+    monkeypatch.setenv("RESONATE_TOKEN", "fr0m env")
+    assert await sent_by(Resonate(url=url)) == "Bearer fr0m env"
+    assert await sent_by(Resonate.remote(token="t0ken")) == "Bearer t0ken"
+    for resonate in (Resonate(url=url), both):
+        text = repr(resonate._core.store) + repr(resonate)
+        assert not any(secret in text for secret in ("s3cret", "t0ken", "fr0m env"))

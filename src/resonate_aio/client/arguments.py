@@ -185,6 +185,21 @@ def _port(port: Any, what: str) -> str | None:
     return str(port)
 
 
+def host_and_port(serve: Any) -> tuple[str, int]:
+    """The two parts of `host:port`; an IPv6 host stands in brackets.
+
+    Raises:
+        TypeError, ValueError: It has not got them.
+    """
+    if not isinstance(serve, str):
+        raise TypeError(f"serve is host:port, such as 127.0.0.1:8001, got {serve!r}")
+    host, _, port = serve.rpartition(":")
+    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not host or not port.isascii() or not port.isdigit() or not int(port) < 65_536:
+        raise ValueError(f"serve is host:port, such as 127.0.0.1:8001, got {serve!r}")
+    return text(host, "serve"), int(port)
+
+
 def check_flag(value: Any, what: str) -> None:
     """A switch.
 

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Coroutine
 from contextvars import Context as ContextVars
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from ..clock import Clock, SystemClock
 from ..encoders import Encoder, name_of
@@ -46,6 +46,23 @@ logger = logging.getLogger("resonate_aio.client")
 DEFAULT_TARGET = "default"
 
 
+class StoreServer(Protocol):
+    """What serves a store to workers elsewhere."""
+
+    @property
+    def url(self) -> str:
+        """Where they find it."""
+        ...
+
+    async def start(self) -> None:
+        """Begin to serve. Idempotent."""
+        ...
+
+    async def stop(self) -> None:
+        """Serve no more. Idempotent."""
+        ...
+
+
 class ClientCore(Life, Waiting):
     """The shared part of a client.
 
@@ -53,6 +70,7 @@ class ClientCore(Life, Waiting):
         encoders: Every encoder this client was given, by name: what a worker that takes an
             execution over finds its encoder in (K9).
         message_source: Where messages come from, if not from the store (S53).
+        server: What serves the store to workers elsewhere, while the client runs.
         retention: What deletes old executions (S45).
     """
 
@@ -78,6 +96,7 @@ class ClientCore(Life, Waiting):
         self.dependencies = dependencies
         self.encoders: dict[str, Encoder] = {}
         self.message_source: MessageSource | None = None
+        self.server: StoreServer | None = None
         self.retention = Retention(store, clock)
         self._variables = variables
         self._said_default = False
@@ -108,13 +127,15 @@ class ClientCore(Life, Waiting):
             failed=self._stopped,
             encoders=self.encoders,
         )
-        source = self.message_source
+        source, server = self.message_source, self.server
         # Without functions there is nothing to do for others: what comes is for them (P11).
         worker.start(listens=source is None and not self.registry.is_empty)
         self._worker = worker
         try:
             if source is not None:
                 await source.start(self.group, self.pid, worker.deliver)
+            if server is not None:
+                await server.start()
         except BaseException:
             await self._stop()
             raise
@@ -127,6 +148,8 @@ class ClientCore(Life, Waiting):
             return
         self._worker = None
         self.retention.stop()
+        if self.server is not None:
+            await self.server.stop()
         if self.message_source is not None:
             await self.message_source.stop()
         for task in self._calls:

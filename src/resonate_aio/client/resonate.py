@@ -26,7 +26,7 @@ from .registering import Registering
 from .registry import Registry
 from .schedules import Schedules, schedule_function
 from .starting import Starting
-from .wiring import Synchronous, local_store, make_core, server_store
+from .wiring import Synchronous, local_server, local_store, make_core, server_store
 
 _CLIENT_KEYS = frozenset(
     {
@@ -46,16 +46,19 @@ class Resonate(Registering, Starting):
     """A client: registers functions, starts them durably, runs those that come to this process.
 
     `Resonate()` and `Resonate.local()` keep promises in memory, `Resonate.local(path=...)`
-    in one SQLite file. Constructing starts nothing and needs no event loop; the first call,
+    in one SQLite file, `Resonate(url=...)` and `Resonate.remote()` on a Resonate server of
+    either generation. Constructing starts nothing and needs no event loop; the first call,
     `start()` or `async with` starts the client on the running loop.
 
     Args:
-        url: Not yet supported: this version speaks to no server.
-        auth: User and password for a server.
-        token: Bearer token for a server, or a function that gives it; wins over `auth`.
+        url: Of a server; else what `RESONATE_URL`, or `RESONATE_HOST` and `RESONATE_PORT`, say;
+            else memory.
+        auth: User and password for a server; else `RESONATE_USERNAME`, `RESONATE_PASSWORD`.
+        token: Bearer token for a server, or a function that gives it; else `RESONATE_TOKEN`.
+            Wins over `auth`.
         group: Worker group, `default`.
         pid: Name of this process in its group; random.
-        ttl: Seconds of a lease; in one process a lease ends with the process, not with time.
+        ttl: Seconds of a lease on a server; in one process a lease ends with the process.
         log_level: Level of the `resonate_aio` logger; None leaves logging alone.
         workers: How many functions execute at a time (None: coroutines unlimited, threads
             min(32, cpus)); a function that waits for something durable does not count (S27).
@@ -68,7 +71,7 @@ class Resonate(Registering, Starting):
 
     Raises:
         TypeError, ValueError: An argument of the wrong kind.
-        UsageError: A server was named, or credentials without a server.
+        UsageError: Credentials, and no server.
     """
 
     def __init__(
@@ -134,6 +137,8 @@ class Resonate(Registering, Starting):
         registry: Registry | None = None,
         retention: float | timedelta | None = None,
         check_arguments: bool = True,
+        serve: str | None = None,
+        token: str | None = None,
     ) -> Self:
         """A client that needs no server: in memory, or in one SQLite file.
 
@@ -141,10 +146,23 @@ class Resonate(Registering, Starting):
             path: The SQLite file; memory where absent.
             synchronous: "FULL" survives power cuts, "NORMAL" is faster and survives a killed
                 process but may lose the last commits in a power cut.
+            serve: `host:port` to serve the same promises at, while the client runs, to workers
+                in other processes (`Resonate(url="http://host:port")`); port 0 is any free one,
+                see `serving_at`.
+            token: The secret that those have to show; needed off loopback.
+
+        Raises:
+            TypeError, ValueError: An argument of the wrong kind.
+            UsageError: `serve` off loopback without a token, or a token and nothing to serve.
         """
         arguments.check_file(path, synchronous)
-        return cls(
-            store=local_store(path, synchronous),
+        arguments.check_credentials(None, token)
+        store = local_store(path, synchronous)
+        if serve is None:
+            arguments.refuse_credentials_without_server(None, token)
+        server = None if serve is None else local_server(store, serve, token)
+        client = cls(
+            store=store,
             group=group,
             pid=pid,
             ttl=ttl,
@@ -153,6 +171,59 @@ class Resonate(Registering, Starting):
             dependencies=dependencies,
             registry=registry,
             retention=retention,
+            check_arguments=check_arguments,
+        )
+        client._core.server = server
+        return client
+
+    @classmethod
+    def remote(
+        cls,
+        *,
+        host: str | None = None,
+        store_port: int | str | None = None,
+        message_source_port: int | str | None = None,
+        auth: tuple[str, str] | None = None,
+        token: str | Callable[[], Any] | None = None,
+        group: str = "default",
+        pid: str | None = None,
+        ttl: float | timedelta = 10,
+        log_level: int | str | None = None,
+        workers: int | None = None,
+        dependencies: Dependencies | None = None,
+        registry: Registry | None = None,
+        check_arguments: bool = True,
+    ) -> Self:
+        """A client of a Resonate server, with the arguments of release 0.6.7.
+
+        Args:
+            host: Scheme and host; else what `RESONATE_HOST_STORE` or `RESONATE_HOST` says;
+                else `http://localhost`.
+            store_port: Else what `RESONATE_PORT_STORE` says; else 8001.
+            message_source_port: Of a legacy server that sends its messages from another port;
+                else what `RESONATE_PORT_MESSAGE_SOURCE` says; else 8002.
+
+        Raises:
+            TypeError, ValueError: An argument of the wrong kind.
+        """
+        server = arguments.server_arguments(
+            host=host,
+            store_port=store_port,
+            message_source_port=message_source_port,
+            auth=auth,
+            token=token,
+            ttl=ttl,
+            is_meant=True,
+        )
+        return cls(
+            store=server_store(server),
+            group=group,
+            pid=pid,
+            ttl=ttl,
+            log_level=log_level,
+            workers=workers,
+            dependencies=dependencies,
+            registry=registry,
             check_arguments=check_arguments,
         )
 
@@ -181,6 +252,12 @@ class Resonate(Registering, Starting):
         tb: TracebackType | None,
     ) -> None:
         await self.stop()
+
+    @property
+    def serving_at(self) -> str | None:
+        """The URL that `Resonate.local(serve=...)` serves at; None where it does not."""
+        server = self._core.server
+        return None if server is None else server.url
 
     def blocking(self) -> Blocking:
         """This client for code without an event loop: `with resonate.blocking() as client: ...`.

@@ -25,8 +25,8 @@ from ..stores.remote import RemoteStore
 from ..stores.remote_calls import RemoteCalls
 from ..stores.sqlite import SqliteStore
 from ..transports.sse import SseMessages
-from .arguments import ServerArguments
-from .core import ClientCore
+from .arguments import ServerArguments, host_and_port
+from .core import ClientCore, StoreServer
 from .dependencies import Dependencies
 from .registry import Registry
 
@@ -40,6 +40,24 @@ Synchronous = Literal["FULL", "NORMAL"]
 def local_store(path: str | os.PathLike[str] | None, synchronous: Synchronous) -> Store:
     """A store inside this process: memory, or one SQLite file."""
     return MemoryStore() if path is None else SqliteStore(path, synchronous=synchronous)
+
+
+def local_server(store: Store, serve: str, token: str | None) -> StoreServer:
+    """A server for workers elsewhere, over a store inside this process.
+
+    Args:
+        serve: Where it listens: `host:port`.
+        token: The secret that every request must show; needed off loopback (law 17).
+
+    Raises:
+        TypeError, ValueError: It is no address.
+        UsageError: No token off loopback.
+    """
+    from ..server.server import Server  # noqa: PLC0415  few need it, and it is long to load
+
+    host, port = host_and_port(serve)
+    embeddable: Any = store  # what `local_store` makes is
+    return Server(embeddable, host=host, port=port, token=token)
 
 
 def server_store(arguments: ServerArguments) -> Store | None:
