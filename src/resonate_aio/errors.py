@@ -21,6 +21,7 @@ A message names the id, what was expected, what was found and what to do.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 
@@ -133,7 +134,18 @@ class ResonateTimedoutError(OutcomeError):
     def __init__(self, id: str = "", timeout_at_ms: int = 0) -> None:
         self.id = id
         self.timeout_at_ms = timeout_at_ms
-        super().__init__(f"promise {id!r} timed out at {timeout_at_ms} ms since the epoch", 0)
+        super().__init__(
+            f"promise {id!r} timed out at {_moment(timeout_at_ms)}: give it longer with "
+            "options(timeout=seconds), under another id",
+            0,
+        )
+
+
+def _moment(at_ms: int) -> str:
+    try:
+        return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds")
+    except (ValueError, OverflowError, OSError):
+        return f"{at_ms} ms since the epoch"
 
 
 class ResonateStoreError(ResonateError):

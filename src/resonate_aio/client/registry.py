@@ -31,6 +31,7 @@ class Registry:
         self._by_func: dict[Any, Callee] = {}
         self._listeners: list[Callable[[], None]] = []
         self.seen: dict[Any, Callee] = {}
+        self._hints: dict[str, str] = {}
 
     def add(self, func: Callable[..., Any], name: str | None, version: int) -> Callee:
         """Register a function.
@@ -62,6 +63,7 @@ class Registry:
         self._by_name.setdefault(name, {})[version] = callee
         self._by_func[func] = callee
         self.seen.clear()
+        self._hints.clear()
         for heard in self._listeners:
             heard()
         return callee
@@ -101,7 +103,14 @@ class Registry:
         return self._by_name.get(callee.name, {}).get(callee.version) is callee
 
     def _hint(self, name: str) -> str:
-        """What to do about a name that is not known, without listing hundreds of others."""
+        """What to do about a name that is not known; looked for once, however often it is met."""
+        if len(self._hints) > _SEEN:
+            self._hints.clear()
+        if name not in self._hints:
+            self._hints[name] = self._hint_of(name)
+        return self._hints[name]
+
+    def _hint_of(self, name: str) -> str:
         close = get_close_matches(name, self._by_name, _SUGGESTED)
         if close:
             return f"did you mean {' or '.join(map(repr, close))}?"

@@ -200,12 +200,14 @@ async def _settlement(
             # The waiter gets what a replay would read (law 3).
             call.value = _fitted(callee.result, await _awaited(encoder.decode(text)))
         except (TypeError, ValueError, ValueCodecError) as refused:
-            error = ValueCodecError(f"the result of {callee.name!r} cannot be recorded: {refused}")
+            error = ValueCodecError(
+                f"the result of {callee.name!r} ({call.id!r}) cannot be recorded: {refused}"
+            )
         else:
             call.settled_text = text
             return PromiseState.RESOLVED, Value(headers, text)
     call.value = error
-    state, plain, _ = settlement(None, error, callee.result, callee.name)
+    state, plain, _ = settlement(None, error, callee.result, callee.name, call.id)
     try:
         text = _text(await _awaited(encoder.encode(decode(plain.data))))
     except (TypeError, ValueError, ValueCodecError):

@@ -20,7 +20,7 @@ _RESOLVED = PromiseState.RESOLVED
 
 
 def settlement(
-    value: Any, error: BaseException | None, shape: Shape, name: str
+    value: Any, error: BaseException | None, shape: Shape, name: str, id: str
 ) -> tuple[PromiseState, Value, Any]:
     """State and value to record, and what the body gets: the decoded stored value (law 3).
 
@@ -35,10 +35,10 @@ def settlement(
         except ValueCodecError as refused:
             is_promise = hasattr(type(value), "created")
             why = "it is a promise: await it once more" if is_promise else refused
-            error = ValueCodecError(f"the result of {name!r} cannot be recorded: {why}")
+            error = ValueCodecError(f"the result of {name!r} ({id!r}) cannot be recorded: {why}")
     if not isinstance(error, Exception):
         error = ApplicationError(
-            type(error).__name__, f"{name!r} {_NOT_ERRORS} {shown_error(error)}"
+            type(error).__name__, f"{name!r} ({id!r}) {_NOT_ERRORS} {shown_error(error)}"
         )
     stored = failure_value(error)
     return PromiseState.REJECTED, stored, None

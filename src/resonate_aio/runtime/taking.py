@@ -199,7 +199,9 @@ class Taking:
         if isinstance(data, dict):
             args, kwargs = data.get("args"), data.get("kwargs")
             root.args = tuple(args) if isinstance(args, list) else () if args is None else (args,)
-            root.kwargs = kwargs if isinstance(kwargs, dict) else {}
+            if not isinstance(kwargs, dict | None):
+                raise ValueCodecError(f"promise {promise.id!r} holds kwargs that are no object")
+            root.kwargs = kwargs or {}
             if callee.takes_plain:
                 root.takes_live = True
             else:
