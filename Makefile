@@ -12,7 +12,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	echo $$python; break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench clean
+.PHONY: help demo test lint format bench serve clean
 
 help: ## list these verbs
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,9 @@ format: $(VENV)/.installed-dev ## put the code into its standard form
 
 bench: $(VENV)/.installed ## measure steps per second beside plain asyncio and raw SQLite
 	@$(BIN)/python benchmarks/bench.py
+
+serve: $(VENV)/.installed ## run a server on http://127.0.0.1:8001 that stores in resonate.db
+	@$(BIN)/resonate-aio serve
 
 clean: ## remove what these verbs made
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
