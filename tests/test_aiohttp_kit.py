@@ -105,6 +105,7 @@ async def served(app: web.Application) -> AsyncIterator[TestClient[web.Request, 
 
 
 async def test_202_has_a_location_and_the_execution_is_stored(tmp_path: Path) -> None:
+    """Mission P10, P26: one call of `setup`, and routes of the application's own."""
     path = tmp_path / "app.db"
     async with served(application(Resonate.local(path=path))) as client:
         answer = await client.post("/checkout/1")

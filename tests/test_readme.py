@@ -131,6 +131,7 @@ def test_testing_snippet_passes() -> None:
 
 
 def test_every_snippet_is_run() -> None:
+    """Mission P25: no sample that is only text."""
     assert len(SNIPPETS) == 3
 
 

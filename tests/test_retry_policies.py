@@ -24,6 +24,7 @@ def delays(policy: RetryPolicy, attempts: int) -> list[float | None]:
 
 
 def test_defaults_are_those_of_the_seeds() -> None:
+    """Mission T1, T2, T3, T4, T5: one import path, and the figures of 0.6.7."""
     assert Exponential() == Exponential(
         delay=1, max_retries=sys.maxsize, factor=2, max_delay=30, jitter=0.0
     )
@@ -32,6 +33,7 @@ def test_defaults_are_those_of_the_seeds() -> None:
 
 
 def test_exponential_doubles_up_to_its_ceiling() -> None:
+    """Mission T2."""
     assert delays(Exponential(), 7) == [2, 4, 8, 16, 30, 30, 30]
 
 
@@ -42,11 +44,13 @@ def test_exponential_with_other_figures() -> None:
 
 
 def test_constant_and_linear() -> None:
+    """Mission T3, T4."""
     assert delays(Constant(delay=0.25), 3) == [0.25, 0.25, 0.25]
     assert delays(Linear(delay=2), 3) == [2, 4, 6]
 
 
 def test_never() -> None:
+    """Mission T5."""
     assert delays(Never(), 3) == [None, None, None]
 
 
