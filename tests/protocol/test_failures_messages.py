@@ -75,7 +75,8 @@ async def exit_in_a_function(resonate: Resonate) -> None:
 
 async def wrong_number(resonate: Resonate) -> None:
     resonate.register(leaf)
-    await resonate.run("id", leaf, 1, 2, 3)
+    wrong: Any = leaf
+    await resonate.run("id", wrong, 1, 2, 3)
 
 
 async def cancelled(resonate: Resonate) -> None:
@@ -203,7 +204,7 @@ def test_errors_are_pickled_with_all_they_hold(error: ResonateError) -> None:
 
 
 def test_what_the_user_did_is_told_apart_from_what_the_call_ended_as() -> None:
-    for kind in (ValueCodecError, ContextMisuseError, FunctionNotFoundError):
-        assert issubclass(kind, UsageError)
-    for kind in (ApplicationError, ResonateCanceledError, ResonateTimedoutError):
-        assert issubclass(kind, OutcomeError)
+    used: list[type[Exception]] = [ValueCodecError, ContextMisuseError, FunctionNotFoundError]
+    ended: list[type[Exception]] = [ApplicationError, ResonateCanceledError, ResonateTimedoutError]
+    assert all(issubclass(kind, UsageError) for kind in used)
+    assert all(issubclass(kind, OutcomeError) for kind in ended)
