@@ -13,10 +13,7 @@ TESTS = Path(__file__).parents[1]
 PAGE = (TESTS.parent / "docs" / "mission.md").read_text()
 ROWS = re.findall(r"^\| ([A-Z]\d+) \| (.+?) \| ([^|]*) \| ([^|]*) \|$", PAGE, re.MULTILINE)
 
-COUNTS = {
-    **{"P": 26, "C": 23, "R": 13, "K": 24, "H": 6, "M": 11},
-    **{"X": 28, "T": 7, "G": 7, "N": 7, "E": 16},
-}
+COUNTS = dict(zip("PCRKHMXTGNE", (26, 23, 13, 24, 6, 11, 28, 7, 7, 7, 16), strict=True))
 """How many rows the list has under each letter."""
 
 NEED_A_SERVER = {"P23", *(f"E{number}" for number in range(1, 17))}
