@@ -135,6 +135,10 @@ async def test_a_store_without_retention_says_so() -> None:
     async with Resonate(store=store) as resonate:
         with pytest.raises(UsageError, match="a server has its own"):
             await resonate.prune(1)
+    for options in ({"store": store}, {"url": "http://localhost:8001"}):
+        given: Any = options
+        with pytest.raises(UsageError, match="retention="):
+            Resonate(**given, retention=60)
 
 
 @pytest.mark.parametrize("wrong", [-1, "30d", None, True, float("nan")])

@@ -147,7 +147,7 @@ class ClientCore(Life, Waiting):
         if worker is None:
             return
         self._worker = None
-        self.retention.stop()
+        ending = self.retention.stop()
         if self.server is not None:
             await self.server.stop()
         if self.message_source is not None:
@@ -161,7 +161,7 @@ class ClientCore(Life, Waiting):
                 id,
                 extra={"id": id},
             )
-        await asyncio.gather(*self._calls, return_exceptions=True)
+        await asyncio.gather(*ending, *self._calls, return_exceptions=True)
         if self.asked:
             await asyncio.wait(self.asked, timeout=self.settings.stop_s)
         self._fail_handles("the client was stopped")

@@ -71,7 +71,7 @@ class Resonate(Registering, Starting):
 
     Raises:
         TypeError, ValueError: An argument of the wrong kind.
-        UsageError: Credentials, and no server.
+        UsageError: Credentials and no server, or retention and a server.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class Resonate(Registering, Starting):
             check_arguments=check_arguments,
         )
         self._core.message_source = message_source
-        self._core.retention.keep_s = keep_s
+        self._core.retention.limit(keep_s)
         self._options = NO_OPTIONS
         arguments.set_log_level(log_level)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from contextvars import Context as ContextVars
 from typing import Any
 
@@ -38,6 +39,16 @@ class Retention:
         self._clock = clock
         self._task: asyncio.Task[None] | None = None
 
+    def limit(self, keep_s: float | None) -> None:
+        """Keep ended executions for so long from now on; None for ever.
+
+        Raises:
+            UsageError: The store does not delete: a server has a retention of its own.
+        """
+        if keep_s is not None:
+            self._pruning()
+        self.keep_s = keep_s
+
     def start(self) -> None:
         """Begin to delete, if there is a limit."""
         if self.keep_s is not None:
@@ -46,11 +57,13 @@ class Retention:
                 self._run(self.keep_s), name="resonate_aio retention", context=ContextVars()
             )
 
-    def stop(self) -> None:
-        """Delete nothing any more."""
+    def stop(self) -> list[asyncio.Task[None]]:
+        """Delete nothing any more; returns what is about to end."""
         task, self._task = self._task, None
-        if task is not None and not task.get_loop().is_closed():
-            task.cancel()
+        if task is None or task.get_loop().is_closed():
+            return []
+        task.cancel()
+        return [task]
 
     async def prune(self, older_than_s: float) -> int:
         """Delete whole executions that ended longer ago than this; returns how many.
@@ -58,14 +71,17 @@ class Retention:
         Raises:
             UsageError: The store does not delete: a server has a retention of its own.
         """
+        return await self._pruning()(self._clock.now_ms() - int(older_than_s * 1000))
+
+    def _pruning(self) -> Callable[[int], Awaitable[int]]:
         store: Any = self._store
         if not hasattr(store, "prune"):
             raise UsageError(
-                f"a {type(store).__name__} deletes nothing on request: retention is for memory "
+                f"a {type(store).__name__} deletes nothing on request: retention= is for memory "
                 "and SQLite, a server has its own"
             )
-        deleted: int = await store.prune(self._clock.now_ms() - int(older_than_s * 1000))
-        return deleted
+        prune: Callable[[int], Awaitable[int]] = store.prune
+        return prune
 
     async def _run(self, keep_s: float) -> None:
         pause_s = min(max(keep_s * _SHARE, _SHORTEST_PAUSE_S), _LONGEST_PAUSE_S)
