@@ -28,6 +28,7 @@ from typing import (
 )
 from uuid import UUID
 
+import attrs
 import msgspec
 import pydantic
 
@@ -95,6 +96,12 @@ class Drawing:
     shapes: list[Circle | Square]
     suit: "Suit"
     more: Optional["Drawing"] = None
+
+
+@attrs.define
+class Attrs:
+    a: int
+    day: date | None = None
 
 
 class Record(msgspec.Struct):
@@ -336,6 +343,7 @@ KINDS: dict[str, Kind] = {
     "dataclass, odd fields": kept(
         Drawing([Circle(1.5), Square(2.0)], Suit.SPADES, Drawing([], Suit.NONE)), Drawing
     ),
+    "attrs": kept(Attrs(1, date(2024, 1, 1)), Attrs),
     "Struct": kept(Record(1, date(2024, 1, 1)), Record),
     "Struct, renamed": kept(Renamed(1), Renamed),
     "Struct, array": kept(InOrder(1, "a"), InOrder),
