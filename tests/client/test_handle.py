@@ -74,7 +74,8 @@ async def test_waiting_from_another_thread(make: Make) -> None:
             await late
 
 
-def test_waiting_for_a_loop_that_is_gone() -> None:
+@pytest.mark.parametrize("is_stopped", [True, False])
+def test_waiting_for_a_loop_that_is_gone(is_stopped: bool) -> None:
     """Mission H1: whoever waits in a thread is told, not kept for ever."""
     resonate = Resonate()
     resonate.register(long)
@@ -95,7 +96,8 @@ def test_waiting_for_a_loop_that_is_gone() -> None:
         await in_thread(begun.wait)
         await asyncio.sleep(0.05)
         threads.append(thread)
-        await resonate.stop()
+        if is_stopped:
+            await resonate.stop()
         return handle
 
     threads: list[threading.Thread] = []
@@ -105,6 +107,19 @@ def test_waiting_for_a_loop_that_is_gone() -> None:
     assert len(errors) == 1
     with pytest.raises(ResonateShutdownError, match="does not run"):
         handle.result_sync()
+
+
+async def test_waiting_in_a_thread_for_longer_than_a_look(make: Make) -> None:
+    """Mission H1: the thread looks now and then whether the loop still runs."""
+    async with make() as resonate:
+
+        @resonate.register
+        async def slow(ctx: Context) -> str:
+            await ctx.sleep(1.2)
+            raise TimeoutError("its own")
+
+        with pytest.raises(TimeoutError, match="its own"):
+            await in_thread(resonate.begin_run("a", slow).result_sync)
 
 
 async def test_what_a_handle_knows(make: Make) -> None:

@@ -18,7 +18,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from ..errors import UsageError
 from .context import Context
 from .function import Function
-from .handle import Handle, refuse_loop
+from .handle import Handle, refuse_loop, wait_in_thread
 
 if TYPE_CHECKING:
     from .resonate import Resonate
@@ -185,7 +185,7 @@ class Blocking:
                 "the client runs nowhere: use `with resonate.blocking() as client`, or start it on "
                 "the event loop of another thread"
             )
-        return asyncio.run_coroutine_threadsafe(call(), loop).result()
+        return wait_in_thread(call(), loop, "the client")
 
 
 async def _awaited(awaitable: Awaitable[T]) -> T:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
+from concurrent.futures import CancelledError as FutureCancelledError
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from datetime import timedelta
 from types import TracebackType
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from .core import ClientCore
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 _LOOK_AT_LOOP_S = 1.0
 
@@ -121,26 +123,7 @@ class Handle(Generic[R]):
         refuse_loop(f"handle.result_sync() of {self._id!r}", "`await handle.result()`")
         if timeout is not None:
             seconds(timeout, "timeout")
-        if not self._loop.is_running():
-            raise ResonateShutdownError(
-                f"the event loop that {self._id!r} was started on does not run: nobody here "
-                "would hear of its end"
-            )
-        waiting = asyncio.run_coroutine_threadsafe(self.result(timeout), self._loop)
-        try:
-            while True:
-                try:
-                    return waiting.result(_LOOK_AT_LOOP_S)
-                except FutureTimeoutError:
-                    if waiting.done():
-                        raise
-                    if not self._loop.is_running():
-                        raise ResonateShutdownError(
-                            f"the event loop ended while {self._id!r} was awaited; the work itself "
-                            "goes on when a client starts again"
-                        ) from None
-        finally:
-            waiting.cancel()
+        return wait_in_thread(self.result(timeout), self._loop, repr(self._id))
 
     async def created(self) -> Handle[R]:
         """Wait until the promise is durably stored; returns the handle itself.
@@ -268,6 +251,39 @@ class Handle(Generic[R]):
                 self._waiters.append((waiter, reached))
             elif not waiter.done():
                 waiter.set_result(None)
+
+
+def wait_in_thread(work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop, what: str) -> T:
+    """Do something on an event loop, and wait for it in another thread.
+
+    Args:
+        what: What is awaited, for a message.
+
+    Raises:
+        ResonateShutdownError: The loop does not run (any more).
+        Exception: What the work raised.
+    """
+    if not loop.is_running():
+        work.close()
+        raise ResonateShutdownError(
+            f"the event loop of {what} does not run: nobody here would hear of its end"
+        )
+    waiting = asyncio.run_coroutine_threadsafe(work, loop)
+    try:
+        while loop.is_running():
+            try:
+                return waiting.result(_LOOK_AT_LOOP_S)
+            except FutureTimeoutError:
+                if waiting.done():
+                    return waiting.result()
+    except FutureCancelledError:
+        pass  # the loop's end cancels what runs on it
+    finally:
+        waiting.cancel()
+    raise ResonateShutdownError(
+        f"the event loop ended while {what} was awaited; the work itself goes on when a client "
+        "starts again"
+    )
 
 
 def refuse_loop(what: str, instead: str) -> None:
