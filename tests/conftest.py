@@ -6,6 +6,7 @@ import gc
 from collections.abc import Iterator
 
 import pytest
+from tests.peers import current_server, legacy_server
 
 from resonate_aio.testing.graveyard import GRAVEYARD
 
@@ -17,3 +18,10 @@ def _the_dead_are_not_searched() -> Iterator[None]:
     yield
     if len(GRAVEYARD) > before:
         gc.freeze()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One line for each peer: what was tested against, and what was not there."""
+    terminalreporter.section("peers")
+    for peer in (current_server, legacy_server):
+        terminalreporter.write_line(peer.summary())

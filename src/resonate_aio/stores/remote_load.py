@@ -55,19 +55,13 @@ class RemoteLoad:
             ResonateStoreError: The server refused to tell.
         """
         for promise in preload:
-            if self._is_part(promise):
+            # What others put there belongs to no log: the replay meets it when it asks (S20).
+            if promise.tags.get(EXECUTION_TAG) == self._root:
                 self._found[promise.id] = promise
         if not await self._search():
             await self._probe()
         await self._read_explicit()
         return list(self._found.values())
-
-    def _is_part(self, promise: Promise) -> bool:
-        """Whether this execution asked for it; records of other clients carry no such tag."""
-        owner = promise.tags.get(EXECUTION_TAG)
-        if owner is not None:
-            return owner == self._root
-        return promise.id.startswith(self._start)
 
     async def _read(self, id: str) -> Promise | None:
         if id in self._found:
