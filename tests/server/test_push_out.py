@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from resonate_aio.server import PushRules, Server
 from resonate_aio.server import push_out as push_room
 from resonate_aio.server.push_out import origin_of
 from resonate_aio.stores.memory import MemoryStore
+from resonate_aio.stores.sqlite import SqliteStore
 
 
 class Receiver:
@@ -93,8 +95,9 @@ async def test_messages_are_posted_with_the_token() -> None:
             assert message["data"]["promise"]["state"] == "resolved"
 
 
-async def test_pending_tasks_are_pushed_when_the_server_starts() -> None:
-    store = MemoryStore()
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+async def test_pending_tasks_are_pushed_when_the_server_starts(kind: str, tmp_path: Path) -> None:
+    store = MemoryStore() if kind == "memory" else SqliteStore(tmp_path / "app.db")
     async with receiving() as receiver:
         async with serving(store) as (_, wire):
             await create(wire, "a", receiver.url)
