@@ -256,6 +256,29 @@ async def test_a_write_that_outlasts_its_lease_is_not_sent_under_it(
     await until(lambda: worker.lost)
 
 
+@pytest.mark.parametrize("fences", [True, False])
+async def test_an_end_whose_answer_outlasts_the_lease_is_found_done(
+    server: FakeServer, open_store: MakeStore, fences: bool
+) -> None:
+    """The server ended the task; its answer hangs somewhere for longer than a ttl."""
+    server.fences = fences
+    store = await open_store(ttl_s=0.3)
+    task = await hold(store, "r", ttl_ms=300)
+
+    async def meddle(request: web.Request, body: Any) -> web.StreamResponse | None:
+        if request.method == "PATCH":
+            server.meddle = None
+            server.carry_out("PATCH", "/promises/r", {}, body, request.headers)
+            await asyncio.sleep(2)
+        return None
+
+    server.meddle = meddle
+    async with asyncio.timeout(1.5):
+        outcome = await fulfill(store, task, RESOLVED, value("ours"))
+    assert outcome is not LOST
+    assert outcome.value.data == '"ours"'
+
+
 async def test_leases_beat_by_themselves_while_they_are_held(
     server: FakeServer, open_store: MakeStore
 ) -> None:

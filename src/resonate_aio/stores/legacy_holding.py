@@ -197,10 +197,13 @@ class Holding:
                 lease.root,
                 extra={"id": lease.root},
             )
-            check = self._check_soon(lease.holder)
-            await asyncio.wait([check])
-            if check.cancelled() or check.exception() is not None:
-                self.lose(lease)
+            # A lease whose end was under way is to be counted again: the end may be lost.
+            was_closing, lease.is_closing = lease.is_closing, False
+            until_s = lease.until_s
+            await asyncio.wait([self._check_soon(lease.holder)])
+            lease.is_closing |= was_closing
+            if lease.until_s == until_s:
+                self.lose(lease)  # what nobody vouches for is not ours
         return not lease.is_lost
 
     def _check_soon(self, holder: str) -> asyncio.Task[None]:
