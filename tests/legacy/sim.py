@@ -115,7 +115,7 @@ class SimLegacyHttp(SimHttp):
         return await self.net.carry(packed, answer_s)
 
     @asynccontextmanager
-    async def stream(
+    async def stream(  # type: ignore[override]  # a stream all the same
         self, path: str, *, headers: Mapping[str, str] | None = None
     ) -> AsyncIterator[SimStream]:
         if self.net.is_down:
