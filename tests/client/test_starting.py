@@ -84,11 +84,23 @@ async def test_keywords_go_to_the_function() -> None:
 async def test_rpc_takes_a_function_that_is_registered_elsewhere() -> None:
     """Mission K6, K22: by reference and by name, without a registration of its own."""
     store = MemoryStore()
-    asking, working = Resonate(store=store), Resonate(store=store)
+    asking, working = Resonate(store=store, group="asking"), Resonate(store=store)
     working.register(echo)
+
+    async def nested(ctx: Context) -> str:
+        return "nested"
+
+    working.register(nested, version=2)
     async with asking, working:
         assert await asking.rpc("a", echo, 1) == [1, False]
         assert await asking.rpc("b", "echo", 2) == [2, False]
+        assert await asking.rpc("c", nested) == "nested", "by the name it is registered under"
+
+        @asking.register
+        async def flow(ctx: Context) -> list[Any]:
+            return [await ctx.rpc(echo, 3), await ctx.rpc(nested)]
+
+        assert await asking.run("d", flow) == [[3, False], "nested"]
 
 
 async def test_names_that_nobody_registered() -> None:

@@ -366,7 +366,7 @@ class Context:
             if "returns" in kwargs:
                 callee.result = shape_of(kwargs.pop("returns"))
         else:
-            callee = self._callee(func)
+            callee = self._core.registry.remote_of(func)
         return DurableCall(kind, self._branch(), callee, args, kwargs, direct, sys._getframe(2))
 
     def _inline(self, callee: Callee, args: tuple[Any, ...]) -> DurableCall[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from difflib import get_close_matches
 from typing import Any, Protocol, runtime_checkable
 
@@ -31,6 +31,7 @@ class Registry:
         self._by_func: dict[Any, Callee] = {}
         self._listeners: list[Callable[[], None]] = []
         self.seen: dict[Any, Callee] = {}
+        self._elsewhere: dict[Any, Callee] = {}
         self._hints: dict[str, str] = {}
 
     def add(self, func: Callable[..., Any], name: str | None, version: int) -> Callee:
@@ -143,6 +144,28 @@ class Registry:
             self.seen[func] = callee
         except TypeError:  # a callable that cannot be hashed is looked at each time
             pass
+        return callee
+
+    def remote_of(self, func: Any) -> Callee:
+        """The callee of a function that runs elsewhere, by the name it has to have there.
+
+        One that is not registered here is asked for as `register` would name it, in its newest
+        version.
+
+        Raises:
+            TypeError: It is no function.
+        """
+        plain = func.func if isinstance(func, HasCallee) else func
+        callee = self.of(plain)
+        if callee is None:
+            callee = self._elsewhere.get(plain) if isinstance(plain, Hashable) else None
+        if callee is None:
+            callee = Callee(plain, getattr(plain, "__name__", None))
+            callee.version = 0
+            if isinstance(plain, Hashable):
+                if len(self._elsewhere) >= _SEEN:
+                    self._elsewhere.clear()
+                self._elsewhere[plain] = callee
         return callee
 
     def on_change(self, heard: Callable[[], None]) -> None:

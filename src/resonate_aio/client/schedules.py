@@ -273,7 +273,7 @@ def _sorted_out(first: Any, second: Any) -> tuple[Any, str]:
 def _callee(core: ClientCore, func: Any, options: CallOptions) -> Callee:
     if isinstance(func, str):
         return Remote(text(func, "func"), options.version or 0)
-    return func.callee if isinstance(func, Function) else core.registry.callee_of(func)
+    return func.callee if isinstance(func, Function) else core.registry.remote_of(func)
 
 
 def _schedule_of(reply: Reply) -> Schedule:

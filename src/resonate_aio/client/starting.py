@@ -180,7 +180,7 @@ class Starting:
     def _referenced(self, func: Any) -> Callee:
         if isinstance(func, Function):
             return func.callee
-        return self._core.registry.callee_of(func)
+        return self._core.registry.remote_of(func)
 
 
 def _returns(func: Any, kwargs: dict[str, Any]) -> Shape | None:
