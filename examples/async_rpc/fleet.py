@@ -12,7 +12,7 @@ import re
 import signal
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -76,15 +76,16 @@ class Fleet:
 
     # -- lives
 
-    async def start_all(self) -> None:
-        """Start the server, if the environment names none, and everything else.
+    async def start_all(self, services: Sequence[str] = SERVICES) -> None:
+        """Start the server, if the environment names none, the gateway and the services.
 
         Raises:
             DiedError: One of them ended instead.
         """
         if not any(self._environment.get(name) for name in _SERVER_IS_NAMED):
             await self.start("server")
-        await self.start_each("gateway", *SERVICES)
+        await self.start("gateway")
+        await self.start_each(*services)
 
     async def start_each(self, *names: str) -> None:
         """Start processes beside each other.
@@ -144,18 +145,25 @@ class Fleet:
         """End everything in order: who takes requests first, then who works, then the server."""
         try:
             for names in ({"gateway"}, {*SERVICES}, {"server"}):
-                lives = [life for name, life in self._lives.items() if name in names]
-                for life in lives:
-                    life.may_end = True
-                    life.send(signal.SIGTERM)
-                async with asyncio.timeout(STOP_S):
-                    for life in lives:
-                        await life.ended()
+                await self._end(names)
         finally:  # whatever came between: nothing is left running
             for life in self._lives.values():
                 life.send(signal.SIGKILL)
             for life in self._lives.values():
                 await life.ended()
+
+    async def _end(self, names: set[str]) -> None:
+        lives = {name: life for name, life in self._lives.items() if name in names}
+        for life in lives.values():
+            life.may_end = True
+            life.send(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(STOP_S):
+                for life in lives.values():
+                    await life.ended()
+        except TimeoutError:
+            late = [name for name, life in lives.items() if life.process.returncode is None]
+            self._show(f"killed, because they did not end in {STOP_S:g} s: {', '.join(late)}")
 
     # -- what they say
 

@@ -1,6 +1,6 @@
 """The recovery story: `kill -9` of service b while service c works, and nothing runs twice.
 
-Starts everything, asks the gateway for the await chain, kills service b in the middle, starts
+Starts what the await chain needs, asks the gateway for it, kills service b in the middle, starts
 it again, and shows what came of it. The chain goes on where it was: `baz` of service c does
 not run again, because its result is recorded; the HTTP caller, who waited all the time and
 never knew, gets the right answer.
@@ -35,8 +35,8 @@ async def tell(fleet: Fleet, log: Path) -> bool:
         loop.add_signal_handler(number, this.cancel)
     id = f"await-chain-{uuid.uuid4().hex[:6]}"  # a new chain also on a server that knows old ones
     async with fleet:
-        say("Everything is started:")
-        await fleet.start_all()
+        say("A server, the gateway and three services, each a process of its own:")
+        await fleet.start_all(["service-a", "service-b", "service-c"])
         say(f"curl -X POST {fleet.gateway_url}/await-chain?id={id}")
         request = asyncio.create_task(post(f"{fleet.gateway_url}/await-chain", id))
         try:

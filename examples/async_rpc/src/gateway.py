@@ -13,13 +13,17 @@ from __future__ import annotations
 import argparse
 import socket
 import sys
-from typing import Any
+from collections.abc import Awaitable
+from typing import Any, TypeVar
 
 from aiohttp import web
 from process import LEASE_S
 
 from resonate_aio import Handle, Resonate
 from resonate_aio.aiohttp import setup
+from resonate_aio.errors import ResonateShutdownError
+
+T = TypeVar("T")
 
 resonate = Resonate.remote(group="gateway", ttl=LEASE_S)
 
@@ -34,22 +38,30 @@ def ask(request: web.Request, id: str, target: str, func: str, *args: Any) -> Ha
         raise web.HTTPBadRequest(text=str(error)) from error
 
 
+async def ended(waiting: Awaitable[T]) -> T:
+    """What the caller waits for, unless the gateway ends before: ask again, it goes on."""
+    try:
+        return await waiting
+    except ResonateShutdownError:
+        raise web.HTTPServiceUnavailable(headers={"Retry-After": "1"}) from None
+
+
 async def await_chain(request: web.Request) -> web.Response:
     handle = ask(request, "await-chain", "poll://service-a", "foo")
-    message = await handle.result()
+    message = await ended(handle.result())
     print(f"{handle.id}: answering {message}", flush=True)
     return web.json_response({"message": message})
 
 
 async def detached_chain(request: web.Request) -> web.Response:
     handle = ask(request, "detached-chain", "poll://service-d", "qux", 1)
-    await handle.created()  # it is stored: from here on it runs to its end, whatever happens
+    await ended(handle.created())  # it is stored: from here on it runs to its end, whatever happens
     return web.json_response({"message": f"{handle.id} started"})
 
 
 async def fan_out(request: web.Request) -> web.Response:
     handle = ask(request, "fan-out", "poll://any@service-g", "zim", 1)
-    message = await handle
+    message = await ended(handle)
     print(f"{handle.id}: answering {message}", flush=True)
     return web.json_response({"message": message})
 
