@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
+from contextlib import suppress
 from difflib import get_close_matches
 from typing import Any, Protocol, runtime_checkable
 
@@ -64,6 +65,7 @@ class Registry:
         self._by_name.setdefault(name, {})[version] = callee
         self._by_func[func] = callee
         self.seen.clear()
+        self._elsewhere.clear()
         self._hints.clear()
         for heard in self._listeners:
             heard()
@@ -138,12 +140,7 @@ class Registry:
             pass
         plain = func.func if isinstance(func, HasCallee) else func
         callee = self.of(plain) or Callee(plain)
-        try:
-            if len(self.seen) >= _SEEN:
-                self.seen.clear()
-            self.seen[func] = callee
-        except TypeError:  # a callable that cannot be hashed is looked at each time
-            pass
+        _keep(self.seen, func, callee)
         return callee
 
     def remote_of(self, func: Any) -> Callee:
@@ -155,19 +152,26 @@ class Registry:
         Raises:
             TypeError: It is no function.
         """
+        try:
+            return self._elsewhere[func]
+        except (KeyError, TypeError):
+            pass
         plain = func.func if isinstance(func, HasCallee) else func
         callee = self.of(plain)
         if callee is None:
-            callee = self._elsewhere.get(plain) if isinstance(plain, Hashable) else None
-        if callee is None:
             callee = Callee(plain, getattr(plain, "__name__", None))
             callee.version = 0
-            if isinstance(plain, Hashable):
-                if len(self._elsewhere) >= _SEEN:
-                    self._elsewhere.clear()
-                self._elsewhere[plain] = callee
+        _keep(self._elsewhere, func, callee)
         return callee
 
     def on_change(self, heard: Callable[[], None]) -> None:
         """Call this whenever a function is registered."""
         self._listeners.append(heard)
+
+
+def _keep(seen: dict[Any, Callee], func: Any, callee: Callee) -> None:
+    """Remember a callee; one that cannot be hashed is looked at each time."""
+    if len(seen) >= _SEEN:
+        seen.clear()
+    with suppress(TypeError):
+        seen[func] = callee
