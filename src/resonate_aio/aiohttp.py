@@ -30,6 +30,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
@@ -54,7 +55,9 @@ _RETRY_AFTER_S: Final = "1"
 _NOT_FOUND: Final = 404
 
 
-def setup(app: web.Application, resonate: Resonate) -> None:
+def setup(
+    app: web.Application, resonate: Resonate, *, stop_timeout: float | timedelta | None = None
+) -> None:
     """Start the client when the application starts, stop it when that has served its requests.
 
     Call it after adding what durable functions use (`cleanup_ctx` runs back to front), so that
@@ -63,17 +66,21 @@ def setup(app: web.Application, resonate: Resonate) -> None:
     Args:
         app: The application; of nested ones, the outermost.
         resonate: The client. Functions may be registered before and after.
+        stop_timeout: Seconds or a timedelta that running steps have to end in when the client is
+            stopped; else what the client was given (`Resonate(stop_timeout=...)`).
 
     Raises:
-        ValueError: The application has a client already.
+        TypeError: `stop_timeout` is not a time.
+        ValueError: It is negative, or the application has a client already.
     """
     if RESONATE in app:
         raise ValueError("setup() was called before: an application has one client")
+    stop_s = None if stop_timeout is None else seconds(stop_timeout, "stop_timeout")
     app[RESONATE] = resonate
     app[_SHUTTING_DOWN] = asyncio.Event()
     app.on_startup.append(_starting)
     app.on_shutdown.append(_shutting_down)
-    app.cleanup_ctx.append(_client_runs)
+    app.cleanup_ctx.append(partial(_client_runs, stop_s))
 
 
 async def _starting(app: web.Application) -> None:
@@ -84,9 +91,12 @@ async def _shutting_down(app: web.Application) -> None:
     app[_SHUTTING_DOWN].set()
 
 
-async def _client_runs(app: web.Application) -> AsyncIterator[None]:
-    async with app[RESONATE]:
+async def _client_runs(stop_s: float | None, app: web.Application) -> AsyncIterator[None]:
+    await app[RESONATE].start()
+    try:
         yield
+    finally:
+        await app[RESONATE].stop(stop_s)
 
 
 async def accepted(handle: Handle[Any], location: str | URL) -> web.Response:

@@ -154,7 +154,7 @@ class ClientCore(Life, Waiting):
             await self.message_source.stop()
         for task in self._calls:
             task.cancel()
-        running = await worker.stop()
+        running = await worker.stop(self._stop_grace_s)
         for id in running:
             logger.warning(
                 "%r still runs on its thread (a thread cannot be stopped); its result is dropped",

@@ -26,6 +26,9 @@ class Life:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._moving: asyncio.Task[None] | None = None
         self._is_stopping = False
+        self.grace_s: float | None = None
+        """How long a stop lets functions that execute go on; None: as the worker is set."""
+        self._stop_grace_s: float | None = None
 
     @property
     def is_started(self) -> bool:
@@ -64,11 +67,13 @@ class Life:
             self._check_loop()
         await self._move(self._start)
 
-    async def stop(self) -> None:
-        """Stop unless stopped."""
+    async def stop(self, grace_s: float | None = None) -> None:
+        """Stop unless stopped; functions that execute may go on for so long."""
         if self._worker is None and self._moving is None:
             return
         self._check_loop()
+        if not self._is_stopping:
+            self._stop_grace_s = self.grace_s if grace_s is None else grace_s
         self._is_stopping = True
         await self._move(self._stop)
 

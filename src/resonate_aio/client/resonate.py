@@ -68,6 +68,7 @@ class Resonate(Registering, Starting):
         retention: Seconds or a timedelta after which ended executions are deleted, each as a
             whole; for ever where absent. Their ids may run again after that (S45).
         check_arguments: Whether a replay with other arguments is an error (S43).
+        stop_timeout: What `stop()` and the end of `async with` use; see `stop`.
 
     Raises:
         TypeError, ValueError: An argument of the wrong kind.
@@ -91,6 +92,7 @@ class Resonate(Registering, Starting):
         registry: Registry | None = None,
         retention: float | timedelta | None = None,
         check_arguments: bool = True,
+        stop_timeout: float | timedelta | None = None,
         clock: Clock | None = None,
         settings: Settings | None = None,
     ) -> None:
@@ -98,6 +100,7 @@ class Resonate(Registering, Starting):
         arguments.check_message_source(message_source, store)
         arguments.check_flag(check_arguments, "check_arguments")
         keep_s = arguments.keep_s(retention)
+        grace_s = None if stop_timeout is None else seconds(stop_timeout, "stop_timeout")
         server = arguments.server_arguments(url=url, auth=auth, token=token, ttl=ttl)
         if store is None:
             store = server_store(server)
@@ -119,6 +122,7 @@ class Resonate(Registering, Starting):
         )
         self._core.message_source = message_source
         self._core.retention.limit(keep_s)
+        self._core.grace_s = grace_s
         self._options = NO_OPTIONS
         arguments.set_log_level(log_level)
 
@@ -137,6 +141,7 @@ class Resonate(Registering, Starting):
         registry: Registry | None = None,
         retention: float | timedelta | None = None,
         check_arguments: bool = True,
+        stop_timeout: float | timedelta | None = None,
         serve: str | None = None,
         token: str | None = None,
     ) -> Self:
@@ -172,6 +177,7 @@ class Resonate(Registering, Starting):
             registry=registry,
             retention=retention,
             check_arguments=check_arguments,
+            stop_timeout=stop_timeout,
         )
         client._core.server = server
         return client
@@ -193,6 +199,7 @@ class Resonate(Registering, Starting):
         dependencies: Dependencies | None = None,
         registry: Registry | None = None,
         check_arguments: bool = True,
+        stop_timeout: float | timedelta | None = None,
     ) -> Self:
         """A client of a Resonate server, with the arguments of release 0.6.7.
 
@@ -225,6 +232,7 @@ class Resonate(Registering, Starting):
             dependencies=dependencies,
             registry=registry,
             check_arguments=check_arguments,
+            stop_timeout=stop_timeout,
         )
 
     # -- life --------------------------------------------------------------------------
@@ -233,13 +241,22 @@ class Resonate(Registering, Starting):
         """Begin to take work: what an earlier process left goes on. Idempotent."""
         await self._core.start()
 
-    async def stop(self) -> None:
-        """Stop: frames end, leases are given back, everything of ours is closed.
+    async def stop(self, timeout: float | timedelta | None = None) -> None:
+        """Stop: steps that run may end, then frames end and everything of ours is closed.
 
-        Bounded and idempotent; safe to cancel (it goes on) and to call from anywhere. The
-        work itself goes on when a client starts again; this object may be the one.
+        Nothing new begins. What ends in time is recorded and does not run again; the rest is
+        cancelled (a thread cannot be: it is named) and goes on from its last recorded step when
+        a client starts again; this object may be the one. Bounded and idempotent; safe to cancel
+        (it goes on) and to call from anywhere.
+
+        Args:
+            timeout: Seconds or a timedelta that running steps have; else what the client was
+                given as `stop_timeout`; else one second. Nobody waits where no step runs.
+
+        Raises:
+            TypeError, ValueError: It is not a time.
         """
-        await self._core.stop()
+        await self._core.stop(None if timeout is None else seconds(timeout, "timeout"))
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from ..errors import ResonateShutdownError
 from ..execution.attempts import retry_delay_s
 from ..execution.body import Branch
 from ..execution.call import OVER
@@ -50,6 +51,11 @@ class Concluding:
 
     def over(self, body: LiveBody, _: Any = None) -> None:
         """Its function returned or raised: conclude, or wait for what it asked and left running."""
+        self._over(body)
+        if (stopping := self._scheduler.stopping) is not None:
+            stopping.rested(body)
+
+    def _over(self, body: LiveBody) -> None:
         if self._slots is not None:
             self._slots.give_back(body)
         if body.is_over or body.outcome is None:
@@ -96,7 +102,7 @@ class Concluding:
         value, error = body.outcome
         body.outcome = None
         call = body.call
-        if error is not None and body.call.cancelled_by is None and self._retries(body, error):
+        if error is not None and body.call.cancelled_by is None and self._goes_on(body, error):
             return
         if body.is_owed:
             self._scheduler.executions.stopped(body.execution, body.missing_error())
@@ -122,8 +128,7 @@ class Concluding:
             self._asking.settle_cut(call)
             return
         if call.options_ is not NO_OPTIONS and call.options_.encoder is not None:
-            settling = encoding.settle(self._scheduler, body.execution, call, value, error)
-            self._scheduler.executions.chore(settling)
+            self._settle_encoded(body, value, error)
             return
         callee = call.callee
         assert callee is not None
@@ -134,6 +139,19 @@ class Concluding:
         elif error is not None:
             call.value = error
         self._asking.settle(call, state, stored)
+
+    def _settle_encoded(self, body: LiveBody, value: Any, error: BaseException | None) -> None:
+        scheduler = self._scheduler
+        settling = encoding.settle(scheduler, body.execution, body.call, value, error)
+        chore = scheduler.executions.chore(settling)
+        if scheduler.stopping is not None:
+            scheduler.stopping.also(body.execution, chore)
+
+    def _goes_on(self, body: LiveBody, error: BaseException) -> bool:
+        """Whether the error is no outcome: it is tried again, or we are to blame (law 8)."""
+        if self._scheduler.stopping is not None and isinstance(error, ResonateShutdownError):
+            return True
+        return self._retries(body, error)
 
     def _retries(self, body: LiveBody, error: BaseException) -> bool:
         call = body.call
@@ -178,6 +196,8 @@ class Concluding:
 
     def _again(self, body: LiveBody) -> None:
         body.retry_timer = None
+        if self._scheduler.stopping is not None:
+            return
         if body.execution.life is ALIVE and not body.is_over:
             if self._slots is None:
                 self._scheduler.soon(_start, body)

@@ -22,12 +22,22 @@ from .quiet import QuietWatch
 
 if TYPE_CHECKING:
     from .scheduler import Scheduler
+    from .stopping import Stopping
 
 
 class Giving:
     """The scheduler's part that gives bodies their inputs."""
 
-    __slots__ = ("_concluding", "_executions", "_quiet", "_scheduler", "_slots", "_soon")
+    __slots__ = (
+        "_concluding",
+        "_executions",
+        "_gives_at_once",
+        "_quiet",
+        "_scheduler",
+        "_slots",
+        "_soon",
+        "_stopping",
+    )
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
@@ -36,6 +46,13 @@ class Giving:
         self._soon = scheduler.soon
         self._slots = scheduler.slots
         self._quiet = QuietWatch(scheduler, self.give)
+        self._stopping: Stopping | None = None
+        self._gives_at_once = self._slots is None
+
+    def rest(self, stopping: Stopping) -> None:
+        """Give nothing any more; say who comes to a wait."""
+        self._stopping = stopping
+        self._gives_at_once = False
 
     def wait_begun(self, body: LiveBody, wait: Wait, owner: Any) -> None:
         """A task of a body (or the generator) is about to suspend on a call."""
@@ -44,6 +61,8 @@ class Giving:
             self._executions.watch(wait.call)
         if self._slots is not None:
             self._slots.give_back(body)
+        if self._stopping is not None:
+            self._stopping.rested(body)
         if body.is_plain:
             if body.waiting:
                 self._soon(self.consider, body)
@@ -60,7 +79,7 @@ class Giving:
         if body.frame_over and self._concluding.may_conclude(body):
             self._concluding.conclude(body)
             return
-        if not body.has_input and not body.is_held:
+        if self._stopping is not None or not (body.has_input or body.is_held):
             return
         if body.live_tasks == 1 and len(body.at) == 1:
             self.give(body)
@@ -69,6 +88,8 @@ class Giving:
 
     def give(self, body: LiveBody) -> None:
         """The body is quiescent: give it what is next, if anything is."""
+        if self._stopping is not None:
+            return
         if body.is_held:
             if body.is_at_one_wait:
                 self._executions.stopped(body.execution, body.missing_error())
@@ -162,7 +183,7 @@ class Giving:
             and body.is_plain
             and len(body.at) == 1
             and body.live_tasks == 1
-            and self._slots is None
+            and self._gives_at_once
             and body.give_directly(call)
         ):
             # The common way: a body at its only wait is given the only thing there is.

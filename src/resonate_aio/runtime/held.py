@@ -44,15 +44,3 @@ class Held(Execution):
         """It does not end here: who waits for it has to hear of it elsewhere."""
         if self.ended is not None:
             self.ended(self.id, None, None)
-
-    @property
-    def runs_a_leaf(self) -> bool:
-        """Whether a function of it that made no ctx call is running now."""
-        return any(
-            isinstance(body, LiveBody)
-            and body.started
-            and not body.frame_over
-            and not body.is_dead
-            and not body.made_calls
-            for body in self.bodies
-        )

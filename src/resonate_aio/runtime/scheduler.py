@@ -38,6 +38,7 @@ from .slots import Slots
 from .stamps import BranchFactory, current_branch
 
 if TYPE_CHECKING:
+    from .stopping import Stopping
     from .worker import Worker
 
 logger = logging.getLogger("resonate_aio.runtime")
@@ -89,8 +90,8 @@ class Scheduler:
         self._scheduled = False
         self._draining = False
         self.thread = get_ident()
-        self.drives = True
-        """Whether functions are started; not, while the worker hands its executions over."""
+        self.stopping: Stopping | None = None
+        """While the worker stops: nothing is started or given any more."""
         self._starting: LiveBody | None = None
         self._flush_timer: asyncio.TimerHandle | None = None
 
@@ -104,7 +105,11 @@ class Scheduler:
             self.loop.call_soon(self._drain)
 
     def _soon_slot(self, action: Callable[[LiveBody], None], body: LiveBody) -> None:
-        self.soon(_with_one, action, body)
+        self.soon(self._with_slot, action, body)
+
+    def _with_slot(self, action: Callable[[LiveBody], None], body: LiveBody) -> None:
+        if not body.is_over and self.stopping is None:
+            action(body)
 
     def _drain(self) -> None:
         self._scheduled = False
@@ -159,7 +164,9 @@ class Scheduler:
         """Start a local call's function (its promise is created or may be)."""
         parent = call.home
         execution = parent.execution
-        if execution.life is not ALIVE or call.state is not ASKED or not self.drives:
+        if execution.life is not ALIVE or call.state is not ASKED:
+            return
+        if self.stopping is not None:
             return
         if call.child is not None or call.cancelled_by is not None:
             return
@@ -240,6 +247,11 @@ class Scheduler:
                 extra={"id": body.id},
             )
 
+    def rest(self, stopping: Stopping) -> None:
+        """From now on nothing is started or given; who stops hears which bodies came to rest."""
+        self.stopping = stopping
+        self.giving.rest(stopping)
+
     def stop(self) -> None:
         """Forget the queue; called once every frame has ended or was given up."""
         self._queue.clear()
@@ -284,12 +296,3 @@ class Scheduler:
             self.concluding.forget(body)
         elif body.has_input or body.frame_over or body.is_held:
             self.soon(self.consider, body)
-
-
-def _with_one(action: Callable[[LiveBody], None], body: LiveBody) -> None:
-    if not body.is_over:
-        action(body)
-
-
-def _cancelling(owner: Any) -> int:
-    return owner.cancelling() if isinstance(owner, asyncio.Task) else 0

@@ -16,7 +16,7 @@ class Settings(msgspec.Struct, frozen=True):
         quiet_passes: Loop passes without activity after which a body counts as quiescent (S6).
         held_s: How long a body waits for a recorded ask before that is an error (S9a).
         dying_calls: ctx calls of a dying frame that raise before one parks (S31).
-        grace_s: How long `stop()` lets running leaves go on before a hand-over (servers only).
+        grace_s: How long `stop()` lets functions that execute go on, unless it is told.
         stop_s: How long `stop()` waits for frames to end.
         default_timeout_s: Deadline of a top-level call without one (K14: a year).
         check_arguments: Whether arguments count in fingerprints (S43).
@@ -29,7 +29,7 @@ class Settings(msgspec.Struct, frozen=True):
     quiet_passes: int = 12
     held_s: float = 30.0
     dying_calls: int = 20
-    grace_s: float = 3.0
+    grace_s: float = 1.0
     stop_s: float = 10.0
     default_timeout_s: float = 31_536_000.0
     check_arguments: bool = True

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from contextvars import Context as ContextVars
-from typing import Any, Final
+from typing import Any
 
 from ..clock import Clock
 from ..encoders import Encoder
@@ -30,6 +30,7 @@ from .outcomes import user_frames
 from .poison import Poison
 from .scheduler import Scheduler
 from .settings import Settings
+from .stopping import Stopping
 from .taking import FOREVER_MS, Taking
 from .waits import Waits
 
@@ -39,9 +40,6 @@ logger = logging.getLogger("resonate_aio.worker")
 
 _NO_GROUP = "\0"
 """The group of a worker that only wants to hear of what is taken away: nobody can name it."""
-
-_LOOK_S: Final = 0.05
-"""How often a stop looks whether a running leaf has ended meanwhile."""
 
 
 class Worker:
@@ -91,6 +89,7 @@ class Worker:
         self._accepting = False
         self._listens = False
         self._unwaited: object = None
+        self._stopping: Stopping | None = None
         self._waits = Waits(self, clock)
         self.watch = self._waits.watch
         """Hear when a call's promise is settled."""
@@ -101,6 +100,11 @@ class Worker:
         self.at_deadline = self._waits.at_deadline
         """End a local child when its own deadline comes."""
         self.scheduler = Scheduler(self.loop, store, clock, settings, context_of, self)
+
+    @property
+    def taking(self) -> list[asyncio.Task[None]]:
+        """What is being taken now."""
+        return self._taking.tasks
 
     @property
     def accepts(self) -> bool:
@@ -134,11 +138,11 @@ class Worker:
             group, self._pid, self.deliver, self._taken_away, self._lease_ended
         )
 
-    async def stop(self) -> list[str]:
+    async def stop(self, grace_s: float | None = None) -> list[str]:
         """Drop every frame, release every task; bounded by `Settings` (law 16).
 
-        On a server, leaves that run may end within `Settings.grace_s`, so that another worker
-        does not run them again; everything else is given back at once.
+        Args:
+            grace_s: How long functions that execute may go on; `Settings.grace_s` if absent.
 
         Returns:
             The ids whose functions are still running on worker threads (S28).
@@ -148,53 +152,16 @@ class Worker:
             self._unsubscribe()
             self._unsubscribe = None
         self._poison.clear()
-        if self.store.in_process:
-            held = self._drop(list(self._held.values()))
-        else:
-            held = await self._hand_over()
+        self._stopping = stopping = Stopping(self, self._held, self._settings.stop_s)
+        await stopping.rest(self._settings.grace_s if grace_s is None else grace_s)
         for task in (*self._taking.tasks, *self._chores):
             task.cancel()
         await self._frames_end([*self._dying])
         await asyncio.gather(*self._taking.tasks, *self._chores, return_exceptions=True)
-        await self._release_all(held)
+        await stopping.release()
         self.scheduler.stop()
         self.scheduler.factory.uninstall()
         return [body.id for body in self.scheduler.running_threads]
-
-    def _drop(self, held: list[Held]) -> list[Held]:
-        for execution in held:
-            self.scheduler.interrupts.drop(execution)
-        return held
-
-    async def _hand_over(self) -> list[Held]:
-        """Give back what only waits, at once; let running leaves end for a while."""
-        self.scheduler.drives = False
-        until_s = self.loop.time() + self._settings.grace_s
-        released: list[asyncio.Task[None]] = []
-        while True:
-            busy = [execution for execution in self._held.values() if execution.runs_a_leaf]
-            idle = [execution for execution in self._held.values() if not execution.runs_a_leaf]
-            self._drop(idle)
-            released += [self.chore(self._release(execution)) for execution in idle]
-            if not (busy or self._taking.tasks) or self.loop.time() >= until_s:
-                break
-            await asyncio.sleep(_LOOK_S)
-        if released:
-            await asyncio.wait(released, timeout=self._settings.stop_s)
-        return self._drop(busy)
-
-    async def _release_all(self, held: list[Held]) -> None:
-        """Give every lease back; a server that cannot be reached finds out by itself."""
-        if self.store.in_process:
-            for execution in held:
-                await self._release(execution)
-            return
-        tasks = [self.chore(self._release(execution)) for execution in held]
-        if tasks:
-            await asyncio.wait(tasks, timeout=self._settings.stop_s)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _frames_end(self, held: list[Held]) -> None:
         """Wait a bounded time for dropped frames; cancel once more what is left (S31)."""
@@ -276,6 +243,8 @@ class Worker:
         execution = self._held.pop(root.id, None)
         if execution is None:
             return
+        if self._stopping is not None:
+            self._stopping.gone(execution)
         if execution.ended is not None:
             raised = root.value if isinstance(root.value, BaseException) else None
             execution.ended(root.id, record, user_frames(raised))
@@ -325,6 +294,8 @@ class Worker:
         """An execution records nothing any more: its frames die, what it watched is let go."""
         assert isinstance(execution, Held)
         self._waits.forget(execution)
+        if self._stopping is not None:
+            self._stopping.gone(execution)
         if execution.bodies:
             self._dying[execution] = None
 
@@ -341,7 +312,7 @@ class Worker:
         if self.store.in_process:
             self._unwaited = self.store.post(TaskRelease(held.id, held.version))
         else:
-            self.chore(self._release(held))
+            self.chore(self.release(held))
 
     def stopped(self, execution: Execution, error: ResonateError) -> None:
         """The program cannot go on (law 5, S42): waiters here get the error, the promise stays."""
@@ -355,7 +326,7 @@ class Worker:
         self._failed(execution.id, error)
         if held is not None:
             self._taking.set_aside(execution.id, error, log=False)
-            self.chore(self._release(held))
+            self.chore(self.release(held))
 
     def held(self, body: LiveBody) -> None:
         """A body is held by a recorded ask it has not made again (S9a): look again later."""
@@ -375,7 +346,8 @@ class Worker:
 
     # -- giving back -------------------------------------------------------------------
 
-    async def _release(self, execution: Held) -> None:
+    async def release(self, execution: Held) -> None:
+        """Give the lease of an execution back, which is not run here any more."""
         if self._held.get(execution.id) is execution:
             del self._held[execution.id]
         if execution.life is Life.CANCELED:
@@ -405,5 +377,5 @@ class Worker:
 
 
 def _begin(scheduler: Scheduler, body: LiveBody) -> None:
-    if body.execution.life is ALIVE:
+    if body.execution.life is ALIVE and scheduler.stopping is None:
         scheduler.begin(body)

@@ -1,0 +1,149 @@
+"""Stopping: what executes comes to rest and is recorded, then frames end and leases go back.
+
+From the first moment nothing is started and no body is given anything. A step that runs may
+end, a function between two waits may come to its next one, and what that leads to is recorded:
+a deploy then repeats no step that would have ended in a moment. What only waits is given back
+at once. Whatever still executes when the grace is over is cut as a frame of a parked body is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from ..execution.execution import ALIVE, Execution
+from .bodies import LiveBody
+from .held import Held
+
+if TYPE_CHECKING:
+    from .worker import Worker
+
+
+class Stopping:
+    """One stop of a worker.
+
+    Args:
+        held: The executions the worker holds, by id; those given back leave it.
+        stop_s: How long dropped frames, and releases, may take.
+    """
+
+    __slots__ = (
+        "_busy",
+        "_held",
+        "_releases",
+        "_rested",
+        "_stop_s",
+        "_to_release",
+        "_turn",
+        "_worker",
+    )
+
+    def __init__(self, worker: Worker, held: dict[str, Held], stop_s: float) -> None:
+        self._worker = worker
+        self._held = held
+        self._stop_s = stop_s
+        self._busy: dict[Any, dict[Any, None]] = {}  # what executes, by execution
+        self._rested: dict[Held, None] = {}
+        self._to_release: list[Held] = []
+        self._releases: set[asyncio.Task[None]] = set()
+        self._turn: asyncio.Future[None] | None = None
+
+    async def rest(self, grace_s: float) -> None:
+        """Let what executes come to rest, for so long at most; then drop every frame."""
+        worker = self._worker
+        until_s = worker.loop.time() + grace_s
+        worker.scheduler.rest(self)
+        idle = []
+        for execution in self._held.values():
+            executing = {body: None for body in execution.bodies if _executes(body)}
+            if executing or _ends(execution):
+                self._busy[execution] = executing
+            else:
+                idle.append(execution)
+        self._give_back(idle)
+        while self._busy and worker.loop.time() < until_s:
+            self._turn = worker.loop.create_future()
+            await asyncio.wait([self._turn], timeout=until_s - worker.loop.time())
+            rested, self._rested = self._rested, {}
+            for execution in rested:
+                self._busy.pop(execution, None)
+            self._give_back(list(rested))
+        taking = worker.taking
+        if taking and not worker.store.in_process:  # a lease that comes now has to go back
+            await asyncio.wait(taking, timeout=max(until_s - worker.loop.time(), 0))
+        self._give_back(list(self._held.values()))
+
+    async def release(self) -> None:
+        """Give every lease back; a server that cannot be reached finds out by itself."""
+        for execution in self._to_release:
+            await self._worker.release(execution)
+        self._to_release.clear()
+        if self._releases:
+            await asyncio.wait(self._releases, timeout=self._stop_s)
+        for task in self._releases:
+            task.cancel()
+        await asyncio.gather(*self._releases, return_exceptions=True)
+
+    def _give_back(self, executions: list[Held]) -> None:
+        worker = self._worker
+        for execution in executions:
+            if execution.life is not ALIVE:
+                continue
+            worker.scheduler.interrupts.drop(execution)
+            if worker.store.in_process:
+                self._to_release.append(execution)  # once its frames are gone
+            else:
+                release = worker.release(execution)
+                context = worker.variables.copy()
+                self._releases.add(worker.loop.create_task(release, context=context))
+
+    # -- what is heard meanwhile
+
+    def rested(self, body: LiveBody) -> None:
+        """A body came to a wait, or is over."""
+        busy = self._busy.get(body.execution)
+        if busy is not None and body in busy and not _executes(body):
+            del busy[body]
+            self._look(body.execution)
+
+    def also(self, execution: Execution, chore: asyncio.Task[None]) -> None:
+        """An outcome is being encoded: the execution is busy until that is done."""
+        busy = self._busy.get(execution)
+        if busy is not None:
+            busy[chore] = None
+            chore.add_done_callback(lambda _: self._encoded(execution, chore))
+
+    def _encoded(self, execution: Execution, chore: asyncio.Task[None]) -> None:
+        busy = self._busy.get(execution)
+        if busy is not None:
+            busy.pop(chore, None)
+            self._look(execution)
+
+    def gone(self, execution: Execution) -> None:
+        """An execution is over, or not held any more."""
+        if self._busy.pop(execution, None) is not None:
+            self._wake()
+
+    def _look(self, execution: Any) -> None:
+        if not self._busy[execution] and not _ends(execution):
+            self._rested[execution] = None
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._turn is not None and not self._turn.done():
+            self._turn.set_result(None)
+
+
+def _executes(body: Any) -> bool:
+    """Whether a function runs: a step, or a body none of whose tasks is at a durable wait."""
+    return (
+        body.started
+        and not body.frame_over
+        and not body.is_dead
+        and not (body.activity and body.at)
+    )
+
+
+def _ends(execution: Held) -> bool:
+    """Whether the outcome of the execution itself is on its way to the store."""
+    return execution.body is not None and execution.body.is_over

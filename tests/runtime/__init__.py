@@ -1,0 +1,1 @@
+"""What the asyncio shell does with bodies, seen through a client (DESIGN §5)."""
