@@ -130,6 +130,16 @@ async def test_one_function_under_two_names() -> None:
         assert '"func":"one"' in names[0]
         assert '"func":"two"' in names[1]
 
+        @resonate.register
+        async def flow(ctx: Context) -> None:
+            await ctx.rpc(one)
+            await ctx.rpc(two)
+
+        await resonate.run("c", flow)
+        names = [(await resonate.promises.get(id)).param.data or "" for id in ("c.1", "c.2")]
+        assert '"func":"one"' in names[0]
+        assert '"func":"two"' in names[1]
+
 
 async def test_a_function_is_called_as_before() -> None:
     """Mission R7: tests call the wrapper as they would call the function."""

@@ -152,14 +152,16 @@ class Registry:
         Raises:
             TypeError: It is no function.
         """
+        callee = getattr(func, "callee", None)
+        if isinstance(callee, Callee):  # it says itself which registration it stands for
+            return callee
         try:
             return self._elsewhere[func]
         except (KeyError, TypeError):
             pass
-        plain = func.func if isinstance(func, HasCallee) else func
-        callee = self.of(plain)
+        callee = self.of(func)
         if callee is None:
-            callee = Callee(plain, getattr(plain, "__name__", None))
+            callee = Callee(func, getattr(func, "__name__", None))
             callee.version = 0
         _keep(self._elsewhere, func, callee)
         return callee

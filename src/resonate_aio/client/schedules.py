@@ -27,7 +27,6 @@ from ..protocol.requests import (
 from ..runtime.encoding import seal, sealed_invocation
 from ..runtime.functions import Callee, Remote
 from ..runtime.options import CallOptions, string_map, text
-from .function import Function
 from .search import Page, Search, check_page
 from .stored import check_span, low_level_tags, value_of
 
@@ -273,7 +272,7 @@ def _sorted_out(first: Any, second: Any) -> tuple[Any, str]:
 def _callee(core: ClientCore, func: Any, options: CallOptions) -> Callee:
     if isinstance(func, str):
         return Remote(text(func, "func"), options.version or 0)
-    return func.callee if isinstance(func, Function) else core.registry.remote_of(func)
+    return core.registry.remote_of(func)
 
 
 def _schedule_of(reply: Reply) -> Schedule:

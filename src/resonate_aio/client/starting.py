@@ -125,7 +125,11 @@ class Starting:
         the group `default` takes it (S65). Otherwise as `begin_run`.
         """
         shape = _returns(func, kwargs)
-        callee = Remote(text(func, "func")) if isinstance(func, str) else self._referenced(func)
+        callee = (
+            Remote(text(func, "func"))
+            if isinstance(func, str)
+            else self._core.registry.remote_of(func)
+        )
         handle = self._core.begin(promise_id(id), callee, args, kwargs, self._options, here=False)
         if shape is not None:
             handle._shape = shape
@@ -176,11 +180,6 @@ class Starting:
                 "@resonate.register on it, or call resonate.register(func)"
             )
         return registry.find(callee.name, version) if version else callee
-
-    def _referenced(self, func: Any) -> Callee:
-        if isinstance(func, Function):
-            return func.callee
-        return self._core.registry.remote_of(func)
 
 
 def _returns(func: Any, kwargs: dict[str, Any]) -> Shape | None:
