@@ -167,7 +167,19 @@ async def _body(head: bytes, reader: Reader) -> bytes:
         name, _, value = line.partition(b":")
         if name.strip().lower() == b"content-length":
             return await reader.readexactly(int(value))
+        if name.strip().lower() == b"transfer-encoding":
+            return await _chunks(reader)
     return b""
+
+
+async def _chunks(reader: Reader) -> bytes:
+    """A chunked body as it is on the wire."""
+    body = b""
+    while True:
+        line = await reader.readuntil(b"\r\n")
+        body += line + await reader.readexactly(int(line, 16) + 2)
+        if int(line, 16) == 0:
+            return body
 
 
 async def _send(writer: Writer, data: bytes) -> None:

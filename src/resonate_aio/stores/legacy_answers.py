@@ -104,10 +104,10 @@ def understood(answer: Answer, read: Callable[[Any], Any]) -> Any:
         if answer.status == NOT_HERE and not is_refusal(data):
             raise _NoSuchRouteError(codec.refusal_text(data))
         return data
-    if read is nothing:
-        return None
     if isinstance(data, str):
         raise TroubleError(f"an answer that is no JSON: {codec.refusal_text(data)}")
+    if read is nothing:
+        return None
     try:
         return read(data)
     except FieldError as error:
