@@ -16,6 +16,7 @@ import click
 import msgspec
 
 from ..execution.log import EXPLICIT_HEADER, FINGERPRINT_HEADER
+from ..protocol.dialects import TARGET
 from ..protocol.records import Promise, is_pending, is_timer
 from ..protocol.requests import PromiseGet, PromiseSearch, TaskSearch
 from .connection import Asker, server_options, speak, target_of
@@ -26,7 +27,8 @@ MOST: Final = 10_000
 """Records that are read for one tree."""
 
 _PAGE: Final = 1_000
-_ORIGINS: Final = ("resonate:origin", "resonate:root")
+_ROOT: Final = "resonate:root"
+_ORIGINS: Final = ("resonate:origin", _ROOT)
 """What the generations of servers call the execution a promise belongs to."""
 
 _PARENT: Final = "resonate:parent"
@@ -81,6 +83,8 @@ async def collect(asker: Asker, id: str) -> tuple[list[Promise], bool]:
     is_all = True
     for tag in _ORIGINS:
         is_all &= await _tagged(asker, {tag: root.tags.get(tag, id)}, found)
+    if _ROOT in root.tags:
+        is_all &= await _called(asker, id, found)
     # Legacy servers list no tasks, go by age and not by id, and have other cursors.
     if (await asker.reply(TaskSearch(limit=1))).status == 200:
         for separator in (".", ":"):
@@ -91,6 +95,17 @@ async def collect(asker: Asker, id: str) -> tuple[list[Promise], bool]:
             if promise is not None:
                 found[named] = promise
     return list(found.values()), is_all
+
+
+async def _called(asker: Asker, id: str, found: dict[str, Promise]) -> bool:
+    """On legacy servers what an rpc asked for names the rpc, not its caller, as its root."""
+    is_all = True
+    asked = {id}
+    while calls := [p.id for p in found.values() if TARGET in p.tags and p.id not in asked]:
+        asked.update(calls)
+        for call in calls:
+            is_all &= await _tagged(asker, {_ROOT: call}, found)
+    return is_all
 
 
 async def _tagged(asker: Asker, tags: dict[str, str], found: dict[str, Promise]) -> bool:
