@@ -32,6 +32,8 @@ class FakeServer(FakeLegacy):
 
     Attributes:
         has_poll: The API port has `/poll` (from v0.7.15).
+        has_room: Streams stay open; else they end at once, as at the most connections.
+        connects: How often a stream was asked for.
         seen: Every request: method, path, JSON, headers.
         meddle: Alters answers; see `Meddler`.
         lose: Paths whose next answer is lost after the request was carried out.
@@ -40,6 +42,8 @@ class FakeServer(FakeLegacy):
     def __init__(self) -> None:
         super().__init__(now_ms)
         self.has_poll = True
+        self.has_room = True
+        self.connects = 0
         self.seen: list[tuple[str, str, Any, dict[str, str]]] = []
         self.meddle: Meddler | None = None
         self.lose: list[str] = []
@@ -120,11 +124,14 @@ class FakeServer(FakeLegacy):
 
     async def _stream(self, request: web.Request, path: str) -> web.StreamResponse:
         group, _, pid = path[1:].partition("/")
+        self.connects += 1
         queue: asyncio.Queue[str | None] = asyncio.Queue()
         self.streams[group, unquote(pid)] = queue.put_nowait
         self._ends.append(lambda: queue.put_nowait(None))
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
+        if not self.has_room:
+            return response
         self.send_soon()
         while (data := await queue.get()) is not None:
             await response.write(f"data: {data}\n\n".encode())

@@ -24,8 +24,9 @@ from tests.legacy.drive import (
     value,
 )
 from tests.legacy.fake_server import FakeServer, refusal
-from tests.legacy.opening import MakeStore
+from tests.legacy.opening import MakeStore, make_store
 
+from resonate_aio import Context, Resonate
 from resonate_aio.protocol.records import EMPTY, PromiseState, TaskState, Value
 from resonate_aio.protocol.requests import (
     Execute,
@@ -507,6 +508,23 @@ async def test_hazard_11_a_stream_that_ends_is_opened_again(
         server.cut_streams()
 
 
+async def test_hazard_11_a_server_without_room_is_not_hammered(
+    server: FakeServer, open_store: MakeStore
+) -> None:
+    """At its most connections it answers 200 and ends the stream at once."""
+    server.has_room = False
+    store = await open_store()
+    Worker(store)
+    await asyncio.sleep(0.5)
+    assert 3 <= server.connects <= 40  # delays of 10 to 50 ms here, of 0.1 to 10 s as a rule
+    server.has_room = True
+    worker = Worker(store, "g", "q")
+    await connected(server, "g", "q")
+    await store.call(root_of("r"))
+    await until(lambda: server.tasks["__invoke:r"].state == "ENQUEUED")
+    assert worker.lost == []
+
+
 async def test_the_poll_port_is_used_where_the_api_port_has_no_stream(
     server: FakeServer, open_store: MakeStore
 ) -> None:
@@ -564,6 +582,33 @@ class _Deaf:
 
 def _deaf(_: Any) -> _Deaf:
     return _Deaf()
+
+
+# -- hazard 13: where calls go when nobody says where
+
+
+async def test_hazard_13_run_goes_to_the_own_group_and_rpc_to_the_default_one(
+    server: FakeServer,
+) -> None:
+    """S65, on purpose: SDK 0.6.7 sends both to group `default`."""
+    resonate = Resonate(store=make_store(server.url), group="mine", pid="me")
+
+    @resonate.register
+    async def caller(ctx: Context) -> str:
+        await ctx.detached("somewhere")
+        await ctx.detached("elsewhere").options(target="there")
+        return "done"
+
+    async with resonate:
+        assert await resonate.run("ran", caller) == "done"
+        await resonate.begin_rpc("called", "somewhere").created()
+    targets = {id: p.tags.get("resonate:invoke") for id, p in server.promises.items()}
+    assert targets == {
+        "ran": "poll://any@mine/me",
+        "ran.1": "poll://any@default",
+        "ran.2": "poll://any@there",
+        "called": "poll://any@default",
+    }
 
 
 # -- hazard 14: what stops a server is never sent

@@ -14,6 +14,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context as ContextVars
 from functools import partial
+from itertools import islice
 from random import Random
 from typing import Any, Final
 
@@ -34,6 +35,9 @@ _REFUSED_S: Final = 30.0
 """Between two tries while the server refuses the credentials: it is told, not hammered."""
 
 _FENCED: Final = 412
+
+_LISTENS: Final = 200
+"""How many roots are listened to anew with one beat: thousands must not be asked for at once."""
 
 _BEATS: Final = 3
 """Heartbeats per ttl: two may be lost."""
@@ -165,10 +169,10 @@ class Holding:
         beats = self.leases.beats
         if await self._missing(holder):
             self._check_soon(holder)
-        for lease in self.leases.counted(holder, beats):
-            if not lease.is_watched:
-                lease.is_watched = True
-                self._spawn(self._listen(lease), f"listen {lease.root}")
+        unheard = (one for one in self.leases.counted(holder, beats) if not one.is_watched)
+        for lease in islice(unheard, _LISTENS):
+            lease.is_watched = True
+            self._spawn(self._listen(lease), f"listen {lease.root}")
 
     async def _listen(self, lease: Lease) -> None:
         promise = await self.patiently(partial(self.listen, lease.root))
