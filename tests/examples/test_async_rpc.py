@@ -116,7 +116,8 @@ def test_the_fan_out_adds_what_both_say(application: Application) -> None:
 
 
 def test_a_request_with_a_useless_id_is_the_callers_fault(application: Application) -> None:
-    assert application.post("/fan-out?id=")[0] == 400
+    for useless in ("", "%00", "a%0Ab"):
+        assert application.post(f"/fan-out?id={useless}") == (400, "an id is printable text")
 
 
 def test_what_is_killed_is_started_again(application: Application) -> None:

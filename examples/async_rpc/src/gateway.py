@@ -31,11 +31,10 @@ resonate = Resonate.remote(group="gateway", ttl=LEASE_S)
 def ask(request: web.Request, id: str, target: str, func: str, *args: Any) -> Handle[Any]:
     """Start a function of a service, or find the call that has this id already."""
     id = request.query.get("id", id)
+    if not id or not id.isprintable():
+        raise web.HTTPBadRequest(text="an id is printable text")
     print(f"{id}: asking {target} for {func}", flush=True)
-    try:
-        return resonate.options(target=target).rpc(id, func, *args)
-    except ValueError as error:
-        raise web.HTTPBadRequest(text=str(error)) from error
+    return resonate.options(target=target).rpc(id, func, *args)
 
 
 async def ended(waiting: Awaitable[T]) -> T:
