@@ -6,7 +6,7 @@ import gc
 from collections.abc import Iterator
 
 import pytest
-from tests.peers import current_server, legacy_server
+from tests.peers import current_server, legacy_server, sdk_067
 
 from resonate_aio.testing.graveyard import GRAVEYARD
 
@@ -23,5 +23,5 @@ def _the_dead_are_not_searched() -> Iterator[None]:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """One line for each peer: what was tested against, and what was not there."""
     terminalreporter.section("peers")
-    for peer in (current_server, legacy_server):
+    for peer in (current_server, legacy_server, sdk_067):
         terminalreporter.write_line(peer.summary())

@@ -22,16 +22,18 @@ class RemoteStage:
         dialect: Dialect = Dialect.DOT,
         lies: float = 0.0,
         seed: int = 0,
+        ttl_s: float = 10.0,
     ) -> None:
         self.server = SimServer(rules)
         self._dialect = dialect
         self._lies = lies
+        self._ttl_s = ttl_s
         self._rng = Random(seed)
 
     def open(self, loop: SimLoop, clock: SimClock) -> Store:
         self.server.attach(loop, clock)
         net = SimNet(self.server, self._rng, lies=self._lies)
-        return remote_store(net, dialect=self._dialect)
+        return remote_store(net, ttl_s=self._ttl_s, dialect=self._dialect)
 
     def crash(self) -> None:
         self.server.streams.clear()
