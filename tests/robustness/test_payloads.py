@@ -143,6 +143,8 @@ def hostile(trap: Path) -> dict[str, str | bytes]:
     }
 
 
+ENDED = "settled_at_ms = created_at_ms, task_state = 'fulfilled'"
+
 # Where text is kept: the row's id below that of its execution, and the change of the row.
 PLACES: dict[str, tuple[str, str]] = {
     "param of the root": ("", "param_data = :text"),
@@ -154,6 +156,8 @@ PLACES: dict[str, tuple[str, str]] = {
     "error of a step": (".1", "state = 'rejected', value_data = :text"),
     "headers of a value": (".1", "value_headers = :text"),
     "tags of a step": (".1", "tags = :text"),
+    "value of an execution": ("", f"state = 'resolved', {ENDED}, value_data = :text"),
+    "error of an execution": ("", f"state = 'rejected', {ENDED}, value_data = :text"),
     "error of a promise": (
         "-gate",
         "state = 'rejected', settled_at_ms = created_at_ms, value_data = :text",

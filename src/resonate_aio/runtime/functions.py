@@ -246,28 +246,28 @@ def _resolvable_hints(func: Any) -> dict[str, Any]:
 
     Names of the function around are found where the function itself uses them.
     """
-    code = getattr(func, "__code__", None)
-    cells = getattr(func, "__closure__", None) or ()
+    written = inspect.unwrap(func)  # a decorator's wrapper knows other names
+    code = getattr(written, "__code__", None)
+    cells = getattr(written, "__closure__", None) or ()
     around = dict(_filled_cells(code.co_freevars, cells)) if code is not None else {}
-    hints = {}
+    names = getattr(written, "__globals__", {})
+    hints: dict[str, Any] = {}
     for name, hint in getattr(func, "__annotations__", {}).items():
         alone = types.SimpleNamespace(__annotations__={name: hint})
         with contextlib.suppress(Exception):  # as above
-            hints.update(typing.get_type_hints(alone, getattr(func, "__globals__", {}), around))
+            hints.update(typing.get_type_hints(alone, names, around))
     _say_what_is_plain(func, hints)
     return hints
 
 
 def _say_what_is_plain(func: Any, hints: dict[str, Any]) -> None:
     """Name, once, the annotations that mean nothing here; that of the ctx need not."""
-    parameters = list(inspect.signature(func).parameters)
-    unknown = {
-        name: str(hint)
-        for name, hint in func.__annotations__.items()
-        if name not in hints and name not in parameters[:1]
-    }
     where = (func.__module__, func.__qualname__)
+    unknown = {name: hint for name, hint in func.__annotations__.items() if name not in hints}
     if not unknown or where in _SAID or len(_SAID) > _MOST_SAID:
+        return
+    unknown.pop(next(iter(inspect.signature(func).parameters), ""), None)
+    if not unknown:
         return
     _SAID.add(where)
     logger.warning(
