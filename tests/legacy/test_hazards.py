@@ -442,6 +442,30 @@ async def test_hazard_10_where_nobody_can_tell_which_all_are_given_up(
     assert server.tasks["__invoke:r"].process == "another"
 
 
+async def test_hazard_10_what_is_claimed_while_doubts_are_looked_into_is_not_in_doubt(
+    server: FakeServer, open_store: MakeStore
+) -> None:
+    store = await open_store()
+    worker = Worker(store)
+    task = await hold(store, "r")
+    server.lapse("__invoke:r")
+
+    async def meddle(request: web.Request, body: Any) -> web.StreamResponse | None:
+        if (request.method, request.path) == ("GET", "/promises/r"):
+            server.meddle = None
+            await hold(store, "new")
+        return None
+
+    server.meddle = meddle
+    await beat(store)
+    await until(lambda: worker.lost)
+    assert worker.lost == [("r", task.version)]
+    assert server.tasks["__invoke:new"].state == "CLAIMED"
+    lease = await store.call(TaskGet("new"))
+    assert lease.task is not None
+    assert await create(store, lease.task, record("new.1", "new")) is not LOST
+
+
 async def test_hazard_10_a_root_settled_by_others_is_taken_not_lost(
     server: FakeServer, open_store: MakeStore
 ) -> None:

@@ -39,6 +39,9 @@ _FENCED: Final = 412
 _LISTENS: Final = 200
 """How many roots are listened to anew with one beat: thousands must not be asked for at once."""
 
+_LOOKS: Final = 16
+"""How many leases in doubt are asked about at a time."""
+
 _BEATS: Final = 3
 """Heartbeats per ttl: two may be lost."""
 
@@ -167,7 +170,8 @@ class Holding:
         when somebody settles it (S13). What is over before costs no such request.
         """
         beats = self.leases.beats
-        if await self._missing(holder):
+        _, missing = await self._count(holder)
+        if missing:
             self._check_soon(holder)
         unheard = (one for one in self.leases.counted(holder, beats) if not one.is_watched)
         for lease in islice(unheard, _LISTENS):
@@ -179,18 +183,18 @@ class Holding:
         if promise is not None and not is_pending(promise):
             self.seen(promise)
 
-    async def _missing(self, holder: str) -> int:
-        """Send a heartbeat; how many leases fewer than expected the server knows of."""
+    async def _count(self, holder: str) -> tuple[list[Lease], int]:
+        """Send a heartbeat: the leases it must have extended, and how many it did not find."""
         leases = self.leases
         leases.beats += 1
         beat, sent = leases.beats, self.now()
         affected = await self._rest.heartbeat(holder)
         expected = leases.counted(holder, beat)
-        missing = len(expected) - affected
-        if missing <= 0:
+        missing = max(len(expected) - affected, 0)
+        if not missing:
             for lease in expected:
                 lease.renewed(*sent)
-        return max(missing, 0)
+        return expected, missing
 
     async def is_sure(self, lease: Lease) -> bool:
         """Whether a write may go out under the lease: it is held, as far as anybody can know."""
@@ -207,7 +211,7 @@ class Holding:
             await asyncio.wait([self._check_soon(lease.holder)])
             lease.is_closing |= was_closing
             if lease.until_s == until_s:
-                self.lose(lease)  # what nobody vouches for is not ours
+                self._give_up(lease)  # what nobody vouches for is not ours
         return not lease.is_lost
 
     def _check_soon(self, holder: str) -> asyncio.Task[None]:
@@ -219,32 +223,40 @@ class Holding:
 
     async def _check(self, holder: str) -> None:
         """Find out which leases are gone, and give up what stays in doubt."""
-        missing = await self._missing_now(holder)
+        suspects, missing = await self._count_patiently(holder)
         if not missing:
             return
-        held = self.leases.counted(holder)
-        for lease in held:
-            promise = await self.patiently(partial(self._rest.get, lease.root))
-            if promise is not None and not is_pending(promise):
-                self.seen(promise)
-            elif (
-                promise is None
-                or missing >= len(held)
-                or not await self.patiently(partial(self._is_fenced_in, lease, promise))
-            ):
-                self.lose(lease)
-        if not await self._missing_now(holder):
-            return
-        for lease in self.leases.counted(holder):
-            logger.warning(
-                "the lease of %r may be lost: given up", lease.root, extra={"id": lease.root}
-            )
+        all_gone = missing == len(suspects)
+        for start in range(0, len(suspects), _LOOKS):
+            looks = (self._look(lease, all_gone) for lease in suspects[start : start + _LOOKS])
+            await asyncio.gather(*looks)
+        suspects, missing = await self._count_patiently(holder)
+        if missing:
+            for lease in suspects:
+                self._give_up(lease)
+
+    async def _look(self, lease: Lease, is_gone: bool) -> None:
+        """What became of one lease among which some are missing."""
+        promise = await self.patiently(partial(self._rest.get, lease.root))
+        if promise is not None and not is_pending(promise):
+            self.seen(promise)
+        elif is_gone or promise is None:
+            self._give_up(lease)
+        elif not await self.patiently(partial(self._is_fenced_in, lease, promise)):
+            self.lose(lease)
+
+    def _give_up(self, lease: Lease) -> None:
+        """Lose a lease that may be ours all the same: then it is free for others at once.
+
+        Dropping it does nothing where somebody else has it: the counter is another.
+        """
+        if not lease.is_lost:
             self.lose(lease)
             self.drop_soon(lease.fence)
 
-    async def _missing_now(self, holder: str) -> int:
-        missing: int = await self.patiently(lambda: self._missing(holder))
-        return missing
+    async def _count_patiently(self, holder: str) -> tuple[list[Lease], int]:
+        counted: tuple[list[Lease], int] = await self.patiently(partial(self._count, holder))
+        return counted
 
     async def _is_fenced_in(self, lease: Lease, root: Promise) -> bool:
         """Ask with a fenced create of the promise that exists: it changes nothing."""
