@@ -83,6 +83,8 @@ class SimServer:
         self.rules = rules
         self.machine = PromiseMachine(retry_timeout_ms=5_000)
         self.requests: list[tuple[str, Any]] = []
+        self.refuse: Callable[[Request], Reply | None] = lambda _: None
+        """Asked first: a refusal of this server's own."""
         self.streams: dict[tuple[str, str], SimStream] = {}
         self._clock: Clock | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -109,7 +111,7 @@ class SimServer:
         envelope = opened(orjson.loads(body))
         self.requests.append((envelope.kind, envelope.data))
         request = request_from_wire(envelope.kind, envelope.data)
-        reply = self._refusal(request) or self._served(request)
+        reply = self.refuse(request) or self._refusal(request) or self._served(request)
         if reply.status >= 400:
             wire = refusal_to_wire(
                 envelope.kind, envelope.corr_id, reply.status, reply.error or "no"
@@ -272,22 +274,40 @@ class SimNet:
         self.lies = lies
         self.cut_every_s = cut_every_s
         self.is_down = False
-        self.asked: Callable[[bytes], None] | None = None
+        self.fault: Callable[[str, Any], str] | None = None
+        """Called as fault(kind, data): "", "refuse", "lose", "twice", or a status to answer."""
         self.told = 0
+        self.sent: list[float] = []
 
     async def carry(self, body: bytes, answer_s: float) -> Answer:
         rng = self.rng
-        if self.asked is not None:
-            self.asked(body)
+        self.sent.append(asyncio.get_running_loop().time())
         await asyncio.sleep(rng.uniform(0.001, 0.02))
         if self.is_down:
             raise TroubleError("connection refused", untouched=True)
+        if self.fault is not None:
+            envelope = orjson.loads(body)
+            fault = self.fault(envelope["kind"], envelope["data"])
+            if fault:
+                return self._faulty(fault, body)
         if rng.random() >= self.lies:
             status, answer = self.server.post(body)
             await asyncio.sleep(rng.uniform(0.001, 0.02))
             return Answer(status, {}, answer)
         self.told += 1
         return await self._lie(rng.randrange(8), body, answer_s)
+
+    def _faulty(self, fault: str, body: bytes) -> Answer:
+        if fault == "refuse":
+            raise TroubleError("connection refused", untouched=True)
+        if fault.isdecimal():
+            return Answer(int(fault), {}, b"{}")
+        status, answer = self.server.post(body)
+        if fault == "lose":
+            raise TroubleError("connection reset")
+        assert fault == "twice"
+        status, answer = self.server.post(body)
+        return Answer(status, {}, answer)
 
     async def _lie(self, which: int, body: bytes, answer_s: float) -> Answer:
         if which == 0:

@@ -70,6 +70,8 @@ class EitherStore:
             if not self._loop.is_closed():
                 raise ResonateStoreError("the store is open on another event loop: close it there")
             self._users = 0
+            self._finding = None
+            self._tasks.clear()
         self._users += 1
         if self._users > 1:
             return

@@ -17,7 +17,7 @@ import inspect
 import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import Enum, auto
@@ -156,6 +156,7 @@ class HttpSession:
         self.rng = rng if rng is not None else Random()  # noqa: S311  jitter is no secret
         self._session: aiohttp.ClientSession | None = None
         self._resolver: Resolver | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._work = asyncio.Semaphore(self.patience.connections)
         self._next_repeat_s = 0.0
         self._troubled = 0
@@ -172,9 +173,17 @@ class HttpSession:
     # -- life
 
     async def open(self) -> None:
-        """Make the pool on the running loop. Idempotent."""
-        if self._session is not None:
+        """Make the pool on the running loop. Idempotent.
+
+        A pool on a loop that was closed under it is left behind.
+        """
+        loop = asyncio.get_running_loop()
+        if self._session is not None and self._loop is loop:
             return
+        if self._session is not None:
+            with suppress(RuntimeError):  # nothing can be scheduled there any more
+                await self._session.close()
+        self._loop = loop
         self._work = asyncio.Semaphore(self.patience.connections)
         self._next_repeat_s = 0.0
         self._resolver = Resolver()

@@ -99,8 +99,16 @@ class RemoteStore:
         self.ttl_ms = int(ttl_s * 1000)
         self._dialect = dialect
         self._make_source = messages
+        self._incarnation = ""
+        self._users = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """Nothing is held or on the way: at first, and when a loop was closed under us."""
+        http = self.http
         self._calls = RemoteCalls(http)
-        self._server = RemoteServer(self._calls, dialect)
+        self._server = RemoteServer(self._calls, self._dialect)
         self._fences = RemoteFences(self._ask, self._server.sweeps_all, self._gone, http.rng)
         self._watches = RemoteWatches(self._ask, http.rng, url=http.url)
         self._leases = RemoteLeases(
@@ -108,16 +116,14 @@ class RemoteStore:
             self._server.beat,
             self._watches.watch,
             self._watches.unwatch,
-            ttl_s=ttl_s,
+            ttl_s=self.ttl_ms / 1000,
             rng=http.rng,
         )
         self._calls.is_held = self._leases.is_held
-        self._incarnation = ""
         self._preloads: dict[str, tuple[Promise, ...]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._leaving: set[asyncio.Task[None]] = set()
-        self._users = 0
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._sources: dict[MessageSource, None] = {}
 
     def __repr__(self) -> str:
         return f"<RemoteStore {self.http.url}>"
@@ -135,6 +141,7 @@ class RemoteStore:
             if not self._loop.is_closed():
                 raise ResonateStoreError("the store is open on another event loop: close it there")
             self._users = 0
+            self._begin_anew()
         self._users += 1
         if self._users > 1:
             return
@@ -160,6 +167,9 @@ class RemoteStore:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, *self._leaving, return_exceptions=True)
+        sources, self._sources = list(self._sources), {}
+        for source in sources:
+            await source.stop()
         self._preloads.clear()
         await self.http.close()
 
@@ -173,7 +183,13 @@ class RemoteStore:
         Raises:
             ResonateStoreError: The credentials are refused, or the store was closed.
         """
-        return await asyncio.shield(self.post(request))
+        task = self.post(request)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.cancelled() and self._loop is None:
+                raise ResonateStoreError("the store was closed before it was answered") from None
+            raise
 
     def post(self, request: Request) -> asyncio.Future[Reply]:
         """Start one request, as `call`; the future of its reply comes back at once."""
@@ -361,11 +377,13 @@ class RemoteStore:
 
         start = source.start(group, pid, heard, self._watches.register_all)
         started = loop.create_task(start, context=ContextVars())
+        self._sources[source] = None
         self._tasks.add(started)
         started.add_done_callback(self._tasks.discard)
 
         def leave() -> None:
-            if self._loop is loop:
+            if self._loop is loop and source in self._sources:
+                del self._sources[source]
                 left = loop.create_task(_end(started, source), context=ContextVars())
                 self._leaving.add(left)
                 left.add_done_callback(self._leaving.discard)
