@@ -28,6 +28,7 @@ from .legacy_answers import FORBIDDEN, NOT_HERE, Created, Fence, Refused
 from .legacy_holding import Holding
 from .legacy_leases import FIRST_VERSION, Lease
 from .legacy_rest import LegacyRest
+from .legacy_schedules import Schedules
 from .lineage import unstorable
 from .remote_watches import RemoteWatches
 
@@ -74,6 +75,7 @@ class Requests:
         self._holder_of = holder_of
         self._own_address = own_address
         self._farewell = farewell
+        schedules = Schedules(rest)
         self._verbs: dict[type[Any], Callable[[Any], Awaitable[r.Reply]]] = {
             r.PromiseGet: self._promise_get,
             r.PromiseCreate: self._promise_create,
@@ -92,10 +94,10 @@ class Requests:
             r.TaskHalt: self._not_served,
             r.TaskContinue: self._not_served,
             r.TaskSearch: self._not_served,
-            r.ScheduleCreate: self._schedule_create,
-            r.ScheduleGet: self._schedule_get,
-            r.ScheduleDelete: self._schedule_delete,
-            r.ScheduleSearch: self._schedule_search,
+            r.ScheduleCreate: schedules.create,
+            r.ScheduleGet: schedules.get,
+            r.ScheduleDelete: schedules.delete,
+            r.ScheduleSearch: schedules.search,
         }
 
     async def carry_out(self, request: r.Request) -> r.Reply:
@@ -344,41 +346,6 @@ class Requests:
         refused = await self._rest.drop(lease.fence)
         self._holding.leases.end(lease)
         return r.Reply(200) if refused is None else r.Reply(409, error=refused.error)
-
-    # -- schedules
-
-    async def _schedule_create(self, request: r.ScheduleCreate) -> r.Reply:
-        fault = codec.schedule_fault(request)
-        if fault is not None:
-            return r.Reply(400, error=fault)
-        told = await self._rest.create_schedule(request)
-        return _refused(told) if isinstance(told, Refused) else r.Reply(200, schedule=told)
-
-    async def _schedule_get(self, request: r.ScheduleGet) -> r.Reply:
-        schedule = await self._rest.get_schedule(request.id)
-        if schedule is None:
-            return _absent("schedule", request.id)
-        return r.Reply(200, schedule=schedule)
-
-    async def _schedule_delete(self, request: r.ScheduleDelete) -> r.Reply:
-        refused = await self._rest.delete_schedule(request.id)
-        return r.Reply(200) if refused is None else _refused(refused)
-
-    async def _schedule_search(self, request: r.ScheduleSearch) -> r.Reply:
-        """The rows of a search show no promise: each schedule is read (legacy-protocol §1.2)."""
-        ids, cursor = await self._rest.search_schedules(
-            {codec.renamed(name): tag for name, tag in request.tags.items()},
-            limit=request.limit,
-            cursor=request.cursor,
-        )
-        read = [await self._rest.get_schedule(id) for id in ids]
-        found = tuple(
-            schedule
-            for schedule in read
-            if schedule is not None
-            and all(schedule.promise_tags.get(name) == tag for name, tag in request.tags.items())
-        )
-        return r.Reply(200, schedules=found, cursor=cursor)
 
 
 def _acquired(lease: Lease) -> Task:
