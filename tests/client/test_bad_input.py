@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.naming import named
 
 from resonate_aio import Context, Resonate
 from resonate_aio.errors import ContextMisuseError, ResonateError, ValueCodecError
@@ -87,7 +88,7 @@ async def refused(call: Callable[[], Any]) -> Exception:
     raise AssertionError("it was not refused, or without a word")
 
 
-@pytest.mark.parametrize("id", BAD_IDS, ids=ascii)
+@pytest.mark.parametrize("id", BAD_IDS, ids=named)
 async def test_ids(id: Any) -> None:
     async with untouched() as resonate:
         promises, schedules = resonate.promises, resonate.schedules
@@ -114,7 +115,7 @@ async def test_ids(id: Any) -> None:
             await refused(call)
 
 
-@pytest.mark.parametrize("time", BAD_TIMES, ids=ascii)
+@pytest.mark.parametrize("time", BAD_TIMES, ids=named)
 async def test_times(time: Any) -> None:
     async with untouched() as resonate:
         await refused(lambda: resonate.options(timeout=time))
@@ -133,7 +134,7 @@ async def test_huge_instants(timeout: int) -> None:
         await refused(lambda: resonate.schedules.create("s", "@daily", "x", timeout))
 
 
-@pytest.mark.parametrize("tags", BAD_TAGS, ids=ascii)
+@pytest.mark.parametrize("tags", BAD_TAGS, ids=named)
 async def test_tags(tags: Any) -> None:
     async with untouched() as resonate:
         await refused(lambda: resonate.options(tags=tags))
@@ -159,7 +160,7 @@ async def test_tags(tags: Any) -> None:
         {"resonate:parent": "x"},
         {"resonate:schedule": "x"},
     ],
-    ids=str,
+    ids=named,
 )
 async def test_reserved_tags_of_promises_made_by_hand(tags: dict[str, str]) -> None:
     async with untouched() as resonate:
@@ -191,7 +192,7 @@ async def test_values_nested_too_deep() -> None:
         await refused(lambda: resonate.promises.create("p", timeout_in=1, data="[" * 10**6))
 
 
-@pytest.mark.parametrize("data", ["yes", "{", "[1,]", "\ud800", "'a'", 5, b"1", ["1"]], ids=ascii)
+@pytest.mark.parametrize("data", ["yes", "{", "[1,]", "\ud800", "'a'", 5, b"1", ["1"]], ids=named)
 async def test_data_that_is_no_json_text(data: Any) -> None:
     async with untouched() as resonate:
         await refused(lambda: resonate.promises.create("p", timeout_in=1, data=data))
@@ -222,7 +223,7 @@ async def test_data_that_is_no_json_text(data: Any) -> None:
         {"durable": False},
         {"id": "x"},
     ],
-    ids=ascii,
+    ids=named,
 )
 async def test_options(options: dict[str, Any]) -> None:
     """Unknown keys, and values of the wrong kind; of the client and of a Function."""

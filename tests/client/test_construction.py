@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.naming import named
 
 from resonate_aio import Context, Dependencies, Registry, Resonate
 from resonate_aio.errors import UsageError
@@ -331,7 +332,7 @@ async def test_registry_and_dependencies_are_shared() -> None:
         {"url": "http://localhost:8001", "store": MemoryStore()},
         {"nonsense": 1},
     ],
-    ids=str,
+    ids=named,
 )
 def test_wrong_arguments(options: dict[str, Any]) -> None:
     """Mission C20; it must show 5: named, and at once."""
@@ -365,7 +366,7 @@ def test_credentials_without_a_server() -> None:
         {"synchronous": "OFF"},
         {"path": "app.db", "group": ""},
     ],
-    ids=str,
+    ids=named,
 )
 def test_wrong_arguments_of_local(options: dict[str, Any]) -> None:
     """It must show 5."""
@@ -458,7 +459,7 @@ def test_remote(
         {"ttl": 0},
         {"nonsense": 1},
     ],
-    ids=str,
+    ids=named,
 )
 def test_wrong_arguments_of_remote(options: dict[str, Any]) -> None:
     """It must show 5."""

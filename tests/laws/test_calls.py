@@ -12,6 +12,7 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
+from tests.naming import named
 
 from resonate_aio import Context, Resonate
 from resonate_aio.errors import ContextMisuseError, ValueCodecError
@@ -129,7 +130,7 @@ def test_what_takes_no_id_is_free_anywhere() -> None:
 # S24, S25, S26, S27, S29
 
 
-@pytest.mark.parametrize("value", [object(), lambda: 1, {1: {2: object()}}], ids=repr)
+@pytest.mark.parametrize("value", [object(), lambda: 1, {1: {2: object()}}], ids=named)
 def test_result_that_cannot_be_stored_is_the_steps_failure_and_never_retried(value: Any) -> None:
     """S24."""
     started: Counter[str] = Counter()
