@@ -69,7 +69,8 @@ def register(resonate: Resonate, name: str, log: str) -> None:
 
 async def main(url: str, group: str, log: str, ttl: float) -> None:
     """Work until SIGTERM."""
-    resonate = Resonate(url=url, group=group, pid=f"{group}-{os.getpid()}", ttl=ttl)
+    pid = f"{group}-{os.getpid()}"
+    resonate = Resonate(url=url, group=group, pid=pid, ttl=ttl, stop_timeout=3)
     register(resonate, str(os.getpid()), log)
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
