@@ -86,6 +86,8 @@ class SimServer:
         self.refuse: Callable[[Request], Reply | None] = lambda _: None
         """Asked first: a refusal of this server's own."""
         self.streams: dict[tuple[str, str], SimStream] = {}
+        self.skew_ms = 0
+        """How far its clock is ahead of its clients'."""
         self._clock: Clock | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -100,7 +102,7 @@ class SimServer:
 
     def now_ms(self) -> int:
         assert self._clock is not None
-        return self._clock.now_ms()
+        return self._clock.now_ms() + self.skew_ms
 
     def count(self, kind: str) -> int:
         """How many requests of this kind came."""

@@ -168,6 +168,47 @@ def test_a_short_sleep_needs_no_listener_and_is_not_early() -> None:
     assert world.kinds()["promise.get"] == 1
 
 
+@pytest.mark.parametrize("skew_ms", [-5000, -20, 0, 20, 1500])
+def test_the_servers_clock_judges_deadlines(skew_ms: int) -> None:
+    """S63: our timer only makes us ask; nothing is cancelled because our clock is ahead."""
+    world = World()
+    world.server.skew_ms = skew_ms
+    client = world.client()
+
+    async def hang(ctx: Context) -> None:
+        await asyncio.sleep(3600)
+
+    @client.register
+    async def flow(ctx: Context) -> list[str]:
+        seen = []
+        for call in (ctx.run(hang).options(timeout=3), ctx.rpc("nobody").options(timeout=3)):
+            try:
+                await call
+            except Exception as error:  # noqa: BLE001  its name is what the test is about
+                seen.append(type(error).__name__)
+        await ctx.sleep(3)
+        try:
+            async with ctx.timeout(3):
+                await ctx.run(hang)
+        except TimeoutError:
+            seen.append("time limit")
+        return seen
+
+    async def main() -> Any:
+        async with client:
+            return await client.run("x", flow)
+
+    expected = ["ResonateTimedoutError", "ResonateTimedoutError", "time limit"]
+    assert world.run(main) == expected
+    timers = [world.promise(f"x.{n}") for n in (1, 2, 3, 4)]
+    assert [promise.state for promise in timers] == [
+        *(PromiseState.TIMEDOUT, PromiseState.TIMEDOUT),
+        *(PromiseState.RESOLVED, PromiseState.RESOLVED),
+    ]
+    late_s = max(-skew_ms, 0) / 1000 * 4
+    assert world.loop.time() < 12 + late_s + 8
+
+
 # -- what goes over the wire (S61, S62)
 
 

@@ -328,7 +328,10 @@ class Asking:
             scheduler.soon(scheduler.settled, call, call.record)
         elif decision is Decision.OVERDUE:
             # The store's clock judges (S63): what it answers is the outcome.
-            scheduler.soon(self._settle_overdue, call)
+            if self._in_process:
+                scheduler.soon(self._settle_overdue, call)
+            else:
+                scheduler.executions.watch(call)
         elif decision is Decision.NOTHING:
             call.home.closed(call)
         else:

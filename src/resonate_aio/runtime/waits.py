@@ -17,6 +17,7 @@ from ..execution.execution import ALIVE
 from ..protocol.records import Promise, is_pending
 from ..protocol.requests import PromiseGet
 from .awaitables import DurableCall
+from .bodies import LiveBody
 from .held import Held
 
 if TYPE_CHECKING:
@@ -62,10 +63,14 @@ class Waits:
 
     def _at_its_deadline(self, call: DurableCall[Any]) -> bool:
         """Set a timer in front of a deadline; whether that is all there is to wait for."""
-        if call.kind not in _TIMED and call.timeout_at_ms >= call.home.call.timeout_at_ms:
-            return False
-        self._set_timer(call, self._clock.now_ms())
-        return call.kind in _TIMED and call.timeout_at_ms - self._clock.now_ms() < _NEAR_MS
+        now_ms = self._clock.now_ms()
+        if call.kind in _TIMED:
+            self._set_timer(call, now_ms)
+            return call.timeout_at_ms - now_ms < _NEAR_MS
+        is_overdue = call.timeout_at_ms <= now_ms  # a local call: there is nothing else to hear of
+        if is_overdue or call.timeout_at_ms < call.home.call.timeout_at_ms:
+            self._set_timer(call, now_ms)
+        return is_overdue
 
     def _set_timer(self, call: DurableCall[Any], now_ms: int, at_least_s: float = 0.0) -> None:
         wait_s = max((call.timeout_at_ms - now_ms) / 1000, at_least_s)
@@ -140,8 +145,13 @@ class Waits:
             return
         if self._clock.now_ms() < call.timeout_at_ms:
             self.at_deadline(call)
-            return
-        self._worker.scheduler.concluding.overdue(call)
+        elif not self._is_remote:
+            self._worker.scheduler.concluding.overdue(call)
+        else:
+            child = call.child
+            if isinstance(child, LiveBody) and not child.is_over:
+                self._worker.scheduler.interrupts.abandon(child)
+            self.watch(call)
 
 
 def _stop_timer(call: Call) -> None:
