@@ -234,6 +234,14 @@ class Taking:
             extra={"id": id},
         )
 
+    def look_again(self, id: str) -> None:
+        """A lease was lost: a message for it that came meanwhile was not listened to.
+
+        The server's next one may be half a minute away (R6).
+        """
+        if not self._store.in_process:
+            self._try_again(id)
+
     def leave_alone(self, id: str) -> None:
         """The same, without a word."""
         self._poison.set_aside(id, self._try_again)

@@ -283,6 +283,7 @@ class Worker:
         if self._held.get(execution.id) is execution:
             del self._held[execution.id]
         execution.not_here_any_more()
+        self._taking.look_again(execution.id)
 
     def _lease_ended(self, id: str, version: int) -> None:
         """The store found that a lease has ended, before a write did."""
