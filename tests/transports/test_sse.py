@@ -192,6 +192,21 @@ def test_a_steady_stream_resets_the_delay() -> None:
     assert len(script.opened) == 15
 
 
+def test_a_short_stream_with_a_message_eases_the_delay() -> None:
+    """Law 6: a server restarted again and again has no worker deaf for long, and is not hammered.
+
+    The first delays grow as ever; one message, and the next try is about a second away.
+    """
+    short = Scripted((0.5, execute("a")))
+    script = Script(*[ConnectionError("x")] * 12, *[short] * 20, Scripted(ends=False))
+    heard = Heard(script)
+    run(lambda: heard.until(200))
+    assert heard.ids == ["a"] * 20
+    gaps = [after - before for before, after in zip(script.opened, script.opened[1:], strict=False)]
+    assert max(gaps[:12]) > 5
+    assert all(0.5 + 0.4 <= gap <= 0.5 + 0.8 for gap in gaps[12:32])
+
+
 def test_streams_that_end_at_once_are_not_hammered() -> None:
     script = Script(Scripted())
     run(lambda: Heard(script).until(600))

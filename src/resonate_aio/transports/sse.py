@@ -35,6 +35,8 @@ _NOT_HERE: Final = frozenset({404, 405, 410})
 _REFUSED: Final = frozenset({401, 403})
 _BEATS_MISSED: Final = 3
 _SHORTEST_SILENCE_S: Final = 15.0
+_FAILURES_AFTER_A_MESSAGE: Final = 3
+"""As many count after a stream that was short but worked: about a second until the next try."""
 
 
 class Stream(Protocol):
@@ -104,6 +106,7 @@ class SseMessages:
         self._is_up = False
         self._beat_s: float | None = None
         self._asked_s = 0.0
+        self._heard = False
 
     @property
     def is_connected(self) -> bool:
@@ -145,6 +148,7 @@ class SseMessages:
         misses = 0
         while True:
             began_s = loop.time()
+            self._heard = False
             try:
                 status = await self._follow(self._endpoints[0], group, pid)
             except (OSError, TimeoutError, ResonateStoreError, ValueError) as error:
@@ -157,6 +161,8 @@ class SseMessages:
                 why = f"status {status}" if status != _OK else "the server ended it"
             if loop.time() - began_s >= patience.steady_s:
                 backoff.succeeded()
+            elif self._heard:  # a server that is restarted again and again is no stranger
+                backoff.failures = min(backoff.failures, _FAILURES_AFTER_A_MESSAGE)
             if status in _NOT_HERE and len(self._endpoints) > 1:
                 self._endpoints.append(self._endpoints.pop(0))
                 misses += 1
@@ -243,6 +249,7 @@ class SseMessages:
             return
         if message is None or self._deliver is None:
             return
+        self._heard = True
         try:
             self._deliver(message)
         except Exception:
