@@ -487,3 +487,72 @@ async def test_sqlite_leaves_no_thread_and_no_lock(tmp_path: Path) -> None:
         assert not our_threads()
         with pytest.raises(ResonateShutdownError):
             await handle
+
+
+# ------------------------------------------------------------------------------ a great many
+
+
+async def test_children_that_have_not_heard_of_the_stop_yet_are_not_to_blame(
+    said: Callable[[], list[str]],
+) -> None:
+    """S31, law 16: the time that frames have begins when the cancel has reached them."""
+    children = 4000
+    ended = 0
+
+    async def child(ctx: Context) -> None:
+        nonlocal ended
+        try:
+            await asyncio.sleep(1e6)
+        finally:
+            time.sleep(0.0001)  # noqa: ASYNC251  what each takes is longer than all may take
+            ended += 1
+
+    async def country(ctx: Context) -> None:
+        await asyncio.gather(*(ctx.run(child) for _ in range(children)))
+
+    resonate = Resonate(settings=Settings(stop_s=0.01))
+    resonate.register(country)
+    resonate.begin_run("country", country)
+    await asyncio.sleep(0.05)
+    begun_s = time.monotonic()
+    while len(asyncio.all_tasks()) < 2 * children:
+        await asyncio.sleep(0.01)
+        assert time.monotonic() - begun_s < 20
+    await resonate.stop(timeout=0)
+    assert ended == children
+    assert not [text for text in said() if "did not end" in text]
+
+
+def dropping_costs(children: int) -> tuple[int, int]:
+    """How many loop steps and how many objects for the garbage collector a stop leaves."""
+    life = Life()
+
+    async def country(ctx: Context) -> None:
+        await asyncio.gather(*(ctx.run(hang) for _ in range(children)))
+
+    async def whole() -> tuple[int, int]:
+        resonate = life.resonate
+        resonate.register(country)
+        resonate.begin_run("country", country)
+        await asyncio.sleep(1)
+        gc.collect()
+        gc.disable()
+        try:
+            before = life.loop.steps
+            await resonate.stop(timeout=0)
+            steps = life.loop.steps - before
+            return steps, gc.collect()
+        finally:
+            gc.enable()
+
+    costs = life.run_bare(whole())
+    life.check_nothing_left()
+    return costs
+
+
+def test_dropping_many_frames_costs_as_much_for_each() -> None:
+    """Cost grows linearly (DESIGN §6), and their errors keep no frames for the collector."""
+    few_steps, few_objects = dropping_costs(200)
+    many_steps, many_objects = dropping_costs(800)
+    assert many_steps <= 4.2 * few_steps
+    assert many_objects / 800 <= 12, (few_objects, many_objects)

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from .functions import Callee
 
 R = TypeVar("R")
+_DYING = CancelledError()  # a mark, never raised
 _OPTION_KEYS = {
     RUN: LOCAL_KEYS,
     CallKind.RPC: REMOTE_KEYS,
@@ -83,7 +84,25 @@ class AsyncWait(Wait):
     def result(self) -> None:
         """Read by the task when it goes on."""
         if self._error is not None:
-            raise self._error
+            try:
+                raise self._error
+            finally:
+                self._error = None  # its traceback holds this wait
+
+    def dies(self) -> bool:
+        """Its task is to die: whether that is news."""
+        is_news = self._error is None
+        self._error = _DYING
+        return is_news
+
+    def let_go(self) -> None:
+        """Its task has died: nothing is left to wait for the garbage collector."""
+        self.task = self._context = None
+        self._wakeup = _nothing
+
+
+def _nothing(_: Any) -> None:
+    """A task that went on is not woken again."""
 
 
 class DurableCall(Call, Coroutine[Any, Any, R], Generic[R]):
@@ -211,7 +230,10 @@ class DurableCall(Call, Coroutine[Any, Any, R], Generic[R]):
                 return waiting
         if self._driver is None:
             self._driver = self.__await__()
-        return self._driver.throw(typ) if val is None else self._driver.throw(typ, val, tb)
+        try:
+            return self._driver.throw(typ) if val is None else self._driver.throw(typ, val, tb)
+        finally:
+            del typ, val  # the error holds this frame
 
     def close(self) -> None:
         """Close the call as a coroutine."""

@@ -58,13 +58,16 @@ class Concluding:
     def _over(self, body: LiveBody) -> None:
         if self._slots is not None:
             self._slots.give_back(body)
-        if body.is_over or body.outcome is None:
+        if body.is_over:
             return
-        error = body.outcome[1]
-        if error is not None and not isinstance(error, Exception):
-            self._ended_by_base_exception(body, error)
+        if body.outcome is not None:
+            error = body.outcome[1]
+            if error is not None and not isinstance(error, Exception):
+                self._ended_by_base_exception(body, error)
         if body.is_dead:
             self.forget(body)
+            return
+        if body.outcome is None:
             return
         if not body.branch_tasks:
             if body.open_calls:
@@ -210,6 +213,9 @@ class Concluding:
             return
         body.is_over = True
         body.execution.end(body)
+        body.call.child = None
+        body.let_go()
+        body.body = body  # a ctx call made in it even now dies, it is no misuse (S31)
         self._scheduler.executions.frame_gone(body.execution)
 
     def overdue(self, call: DurableCall[Any]) -> None:

@@ -144,6 +144,7 @@ class Giving:
             if body.at.get(wait.task) is wait:
                 body.wait_over(wait, wait.task)
                 wait._error = error
+                error = None  # the frames it is raised in hold this one
                 if wait._context is not None:
                     wait._context.run(wait._wakeup, wait)
                 else:

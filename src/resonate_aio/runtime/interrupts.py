@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import ResonateCanceledError
 from ..execution.body import Interruption
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from .scheduler import Scheduler
 
 logger = logging.getLogger("resonate_aio.runtime")
+
+_AT_A_TIME: Final = 16
+_NAMED: Final = 20
 
 _IMMORTAL: list[Any] = []
 """Frames that would not die: dropping the last reference would print "was destroyed"."""
@@ -42,13 +46,13 @@ class Interrupts:
         """`Task.cancel` reached a wait: from inside its body, or from anywhere else (S10)."""
         body = wait.body
         if body.is_dead:
-            self._scheduler.soon(self._let_die, wait)
+            self._end(wait)
             return
         branch = current_branch.get()
         inside = self._passing is body or (branch is not None and branch.body is body)
         if not inside:
             self.drop_from_outside(body.execution)
-            self._scheduler.soon(self._let_die, wait)
+            self._end(wait)
             return
         self.interrupt(body, wait, wait.task)
         self._scheduler.soon(self._scheduler.consider, body)
@@ -151,12 +155,21 @@ class Interrupts:
         if execution.life is not ALIVE:
             return
         execution.life = life
-        for body in list(execution.bodies.values()):
+        bodies = list(execution.bodies.values())
+        for body in bodies:
             assert isinstance(body, LiveBody)
             body.is_dead = True
             body.stop_timers()
-            self._scheduler.soon(self._cancel_frames, body)
+        if bodies:
+            self._scheduler.soon(self._cancel_each, deque(bodies))
         self._scheduler.executions.dropped(execution)
+
+    def _cancel_each(self, bodies: deque[Any], _: Any = None) -> None:
+        """Cancel what is dropped, some at a time: there may be a great many (law 15)."""
+        for _turn in range(min(_AT_A_TIME, len(bodies))):
+            self._cancel_frames(bodies.popleft())
+        if bodies:
+            self._scheduler.soon(self._cancel_each, bodies)
 
     def drop_from_outside(self, execution: Execution) -> None:
         """Somebody else cancelled a frame: end the others too, and give the lease back."""
@@ -164,7 +177,7 @@ class Interrupts:
             self.drop(execution)
             self._scheduler.executions.cancelled_from_outside(execution)
 
-    def _cancel_frames(self, body: LiveBody, _: Any = None) -> None:
+    def _cancel_frames(self, body: LiveBody) -> None:
         if body.is_over:
             return
         if body.generator is not None and not body.frame_over:
@@ -205,14 +218,22 @@ class Interrupts:
         if wait is not None:
             self._scheduler.wake(body, wait, asyncio.CancelledError())
 
-    def immortal(self, body: LiveBody) -> None:
-        """A frame did not end though it was cancelled twice: it is named, and kept (S31)."""
-        logger.warning(
-            "the function of %r did not end within the time stop() gives it; it records nothing "
-            "any more: let CancelledError pass through it",
-            body.id,
-            extra={"id": body.id},
-        )
+    def immortal(self, bodies: list[LiveBody]) -> None:
+        """Frames did not end though they were cancelled twice: they are named, and kept (S31)."""
+        for body in bodies[:_NAMED]:
+            logger.warning(
+                "the function of %r did not end within the time stop() gives it; it records "
+                "nothing any more: let CancelledError pass through it",
+                body.id,
+                extra={"id": body.id},
+            )
+        if len(bodies) > _NAMED:
+            logger.warning("%d more functions did not end either", len(bodies) - _NAMED)
+        for body in bodies:
+            self._keep(body)
+
+    @staticmethod
+    def _keep(body: LiveBody) -> None:
         _IMMORTAL.append(body)
         for task in (body.task, *(body.branch_tasks or ())):
             if task is not None and not task.done():
@@ -221,8 +242,14 @@ class Interrupts:
                 vars_of: Any = task
                 vars_of._log_destroy_pending = False
 
+    def _end(self, wait: AsyncWait) -> None:
+        """Once for each wait, however often its task is cancelled."""
+        if wait.dies():
+            self._scheduler.soon(self._let_die, wait)
+
     def _let_die(self, wait: AsyncWait, _: Any = None) -> None:
         self._scheduler.wake(wait.body, wait, asyncio.CancelledError())
+        wait.let_go()
 
     def farewell(self, body: LiveBody) -> BaseException:
         """What ctx calls of a dying frame raise: which kind of end it is, the flag tells."""

@@ -104,6 +104,11 @@ class Scheduler:
             self._scheduled = True
             self.loop.call_soon(self._drain)
 
+    @property
+    def has_work(self) -> bool:
+        """Whether anything is to be carried out in the loop's next passes."""
+        return bool(self._queue)
+
     def _soon_slot(self, action: Callable[[LiveBody], None], body: LiveBody) -> None:
         self.soon(self._with_slot, action, body)
 
@@ -226,7 +231,8 @@ class Scheduler:
         """A driver reports that its function returned or raised; called in any step."""
         body.frame_over = True
         body.live_tasks -= 1
-        body.outcome = (value, error)
+        if not body.is_dead:  # else its frames would hang on its error, and it on them
+            body.outcome = (value, error)
         if self._starting is body:
             self._starting = None  # it ended in its first step: `begin` goes on from there
         else:

@@ -9,7 +9,7 @@ at once. Whatever still executes when the grace is over is cut as a frame of a p
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ..execution.execution import ALIVE, Execution
 from .bodies import LiveBody
@@ -17,6 +17,10 @@ from .held import Held
 
 if TYPE_CHECKING:
     from .worker import Worker
+
+_PASSES: Final = 1000
+_PASSES_EACH: Final = 4
+"""Loop passes in which cancels are carried to frames; a pass carries many, or a slow one."""
 
 
 class Stopping:
@@ -72,6 +76,33 @@ class Stopping:
         if taking and not worker.store.in_process:  # a lease that comes now has to go back
             await asyncio.wait(taking, timeout=max(until_s - worker.loop.time(), 0))
         self._give_back(list(self._held.values()))
+
+    async def frames_end(self, dropped: list[Held]) -> None:
+        """Wait a bounded time for dropped frames; cancel once more what is left (S31)."""
+        worker = self._worker
+        interrupts = worker.scheduler.interrupts
+        for share in (0.5, 0.5):
+            await self._cancels_arrive(dropped)
+            pending = []
+            for execution in dropped:
+                if execution.bodies and execution.stopping is None:
+                    execution.stopping = worker.loop.create_future()
+                if execution.stopping is not None and not execution.stopping.done():
+                    pending.append(execution.stopping)
+            if not pending:
+                return
+            await asyncio.wait(pending, timeout=self._stop_s * share)
+            for execution in dropped:
+                for body in list(execution.bodies.values()):
+                    interrupts.cancel_again(body)  # type: ignore[arg-type]
+        interrupts.immortal([body for execution in dropped for body in execution.bodies.values()])  # type: ignore[misc]
+
+    async def _cancels_arrive(self, dropped: list[Held]) -> None:
+        """A frame's time begins when it has heard of its end: there may be 100,000 before it."""
+        most = _PASSES + _PASSES_EACH * sum(len(execution.bodies) for execution in dropped)
+        while self._worker.scheduler.has_work and most:
+            most -= 1
+            await asyncio.sleep(0)
 
     async def release(self) -> None:
         """Give every lease back; a server that cannot be reached finds out by itself."""

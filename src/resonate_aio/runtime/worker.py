@@ -156,31 +156,12 @@ class Worker:
         await stopping.rest(self._settings.grace_s if grace_s is None else grace_s)
         for task in (*self._taking.tasks, *self._chores):
             task.cancel()
-        await self._frames_end([*self._dying])
+        await stopping.frames_end([*self._dying])
         await asyncio.gather(*self._taking.tasks, *self._chores, return_exceptions=True)
         await stopping.release()
         self.scheduler.stop()
         self.scheduler.factory.uninstall()
         return [body.id for body in self.scheduler.running_threads]
-
-    async def _frames_end(self, held: list[Held]) -> None:
-        """Wait a bounded time for dropped frames; cancel once more what is left (S31)."""
-        for share in (0.5, 0.5):
-            pending = []
-            for execution in held:
-                if execution.bodies and execution.stopping is None:
-                    execution.stopping = self.loop.create_future()
-                if execution.stopping is not None and not execution.stopping.done():
-                    pending.append(execution.stopping)
-            if not pending:
-                return
-            await asyncio.wait(pending, timeout=self._settings.stop_s * share)
-            for execution in held:
-                for body in list(execution.bodies.values()):
-                    self.scheduler.interrupts.cancel_again(body)  # type: ignore[arg-type]
-        for execution in held:
-            for body in execution.bodies.values():
-                self.scheduler.interrupts.immortal(body)  # type: ignore[arg-type]
 
     # -- taking work -------------------------------------------------------------------
 
