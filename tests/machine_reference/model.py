@@ -32,6 +32,8 @@ from . import schema
 from .schema import EPOCH
 
 RETRY_TIMEOUT_MS = 30_000
+FOREVER_MS = 2**52
+"""A lease from here on ends with its holder's process, not with time."""
 
 
 def project(promise: Promise, now: int) -> Promise:
@@ -237,9 +239,20 @@ class ReferenceModel:
         )
 
     def reopen(self, now: int) -> None:
-        """The file is opened by the next process: its leases end, pending tasks are due."""
+        """The file is opened by the next process: pending tasks are due (S44).
+
+        Leases of the process that is gone end; others were held elsewhere, through a server, and
+        count as extended just now.
+        """
         for id, task in list(self.tasks.items()):
-            if task.state in {TaskState.ACQUIRED, TaskState.PENDING} and self.is_live(id, now):
+            if not self.is_live(id, now):
+                continue
+            expires = task.expires_at_ms
+            if task.state is TaskState.ACQUIRED and expires is not None and expires < FOREVER_MS:
+                assert task.ttl_ms is not None
+                extended = max(expires, now + task.ttl_ms)
+                self.tasks[id] = replace(task, expires_at_ms=extended)
+            elif task.state in {TaskState.ACQUIRED, TaskState.PENDING}:
                 delay = int(self.promises[id].tags.get("resonate:delay", "0"))
                 self._to_pending(task, max(delay, now))
 
