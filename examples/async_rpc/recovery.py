@@ -69,10 +69,10 @@ def verdict(answer: object, log: Path, id: str) -> bool:
     foo = lines.count(f"{id}: foo begins")
     bar = lines.count(f"{id}.1: bar begins")
     baz = lines.count(f"{id}.1.1: baz begins")
-    print(f"  foo of service a began {times(foo)}: it waited, and never noticed")
+    print(f"  foo of service a began {times(foo)}: nobody killed it, it waited")
     print(f"  bar of service b began {times(bar)}: the second time it found what it had recorded")
     print(f"  baz of service c began {times(baz)}")
-    is_right = (answer, foo, bar, baz) == (RIGHT, 1, 2, 1)
+    is_right = answer == RIGHT and foo >= 1 and bar >= 2 and baz == 1  # bodies may be replayed
     print("\nNothing was lost and nothing was done twice." if is_right else "\nWRONG")
     return is_right
 
