@@ -84,7 +84,9 @@ class Body(Branch):
         is_owed: A recorded ask was not made again; at the body's end that is an error (S9a).
         live_tasks: How many asyncio tasks it has; `at` says which of them are at which wait.
         activity: Grows with every call and wait; what quiescence is judged by (S6).
-        recorded: How many asks of earlier lives are still owed.
+        arriving: How many outcomes that earlier lives recorded are on their way to it.
+        has_early_cancel: Its caller's cancel came while it is replayed, at a wait that is no
+            wait for a call: it has to come later (S11).
         joint: What stands between its id and its calls' suffixes (S61).
         unordered: Its creates may overtake each other on their way (S8).
     """
@@ -94,6 +96,8 @@ class Body(Branch):
     live_tasks: int = 0
     activity: int = 0
     open_calls: int = 0
+    arriving: int = 0
+    has_early_cancel: bool = False
     unawaited_failures: dict[str, Call] | None = None
     is_plain: bool = True
     is_owed: bool = False
@@ -321,7 +325,7 @@ class Body(Branch):
     @property
     def has_input(self) -> bool:
         """Whether something waits to be given, or a kept cancel may now be let through."""
-        return bool(self.waiting) or self._kept is not None
+        return bool(self.waiting) or self._kept is not None or self.has_early_cancel
 
     def give_directly(self, call: Call) -> bool:
         """The call's outcome is durable, and the quiescent body is given it at once.
@@ -362,8 +366,11 @@ class Body(Branch):
             if not waiting:
                 return None
             names = tuple(waiting)
-            batch = list(waiting.values())
-            waiting.clear()
+            if log is not None and any(_is_limit(member) for member in waiting.values()):
+                if self.arriving:
+                    return None
+                names = self._before_or_at_limits()
+            batch = [waiting.pop(name) for name in names]
             self._gained(names)
         self.position += 1
         for given in batch:
@@ -372,6 +379,41 @@ class Body(Branch):
             elif self._logged_interruptions:
                 self._logged_interruptions.discard(given.member)
         return batch
+
+    def _before_or_at_limits(self) -> Batch:
+        """What is given next where a time limit was reached, behind the log of an earlier life.
+
+        Nothing tells there what the body saw first, and all of it is known at once: first what
+        was recorded before the limit was reached, then the limits, then the rest.
+        """
+        limits = {n: m for n, m in self.waiting.items() if _is_limit(m)}
+        reached_ms = min(
+            limit.timeout_at_ms for limit in limits.values() if isinstance(limit, Call)
+        )
+        earlier = tuple(
+            name
+            for name, member in self.waiting.items()
+            if isinstance(member, Call)
+            and name not in limits
+            and member.record is not None
+            and member.record.settled_at_ms is not None
+            and member.record.settled_at_ms < reached_ms
+        )
+        return earlier or tuple(limits)
+
+    @property
+    def is_catching_up(self) -> bool:
+        """Whether a cancel from its caller comes too early for what earlier lives recorded.
+
+        That is so while a recorded ask is owed here, and while the next recorded inputs are
+        results: those came before the cancel, interruptions are what it led to.
+        """
+        if self.is_held:
+            return True
+        log = self._log
+        if log is None or self.position >= len(log):
+            return False
+        return not any(member.startswith(INTERRUPTION) for member in log[self.position])
 
     # -- interruptions -----------------------------------------------------------------
 
@@ -391,6 +433,10 @@ class Body(Branch):
             self.keep(owner, cancelling)
             return Interruption.KEPT
         call = wait.call
+        if wait.direct and call.kind is RUN and _outlived(call):
+            # The cancel went to it in an earlier life, and it returned all the same (S10).
+            self.keep(owner, cancelling, wait)
+            return Interruption.KEPT
         if wait.direct and not call.is_ended and not call.cut:
             if call.kind is RUN:
                 return Interruption.CANCEL_CHILD
@@ -464,6 +510,20 @@ class Body(Branch):
             "recorded: the code changed while this execution was running. Finish it with the old "
             "code, or give the new code a new version"
         )
+
+
+def _outlived(call: Call) -> bool:
+    """Whether an earlier life recorded the call's outcome, and the body was not given it yet."""
+    return (
+        call.state is ENDED
+        and not call.cut
+        and call.record is not None
+        and call.record.settled_at_ms is not None
+    )
+
+
+def _is_limit(member: Call | Wait) -> bool:
+    return isinstance(member, Call) and member.kind is TIMEOUT
 
 
 def _place_of(call: Call) -> tuple[tuple[str, int], int]:

@@ -325,7 +325,8 @@ class Asking:
             else:
                 scheduler.executions.watch(call)
         elif decision is Decision.RECORDED:
-            scheduler.soon(scheduler.settled, call, call.record)
+            call.home.arriving += 1
+            scheduler.soon(scheduler.recorded, call, call.record)
         elif decision is Decision.OVERDUE:
             # The store's clock judges (S63): what it answers is the outcome.
             if self._in_process:

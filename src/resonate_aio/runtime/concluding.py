@@ -76,8 +76,9 @@ class Concluding:
                 self.conclude(body)
             return
         strays = [t for t, part in body.branch_tasks.items() if made_calls(part)]
-        if strays:
-            self._scheduler.interrupts.end_strays(body, strays)
+        cut = [t for t, part in body.branch_tasks.items() if _is_cut_call(part)]
+        if strays or cut:
+            self._scheduler.interrupts.end_strays(body, strays, cut)
         self._scheduler.consider(body)
 
     def _ended_by_base_exception(self, body: LiveBody, error: BaseException) -> None:
@@ -252,6 +253,11 @@ def made_calls(part: Any) -> bool:
 def _is_part_of(body: LiveBody, task: asyncio.Task[Any], part: Any) -> bool:
     """Whether a body must wait for this task to end; a library's own tasks are left alone."""
     return isinstance(part, DurableCall) or made_calls(part) or task in body.at
+
+
+def _is_cut_call(part: Any) -> bool:
+    """Whether a task wraps a call that was cut: on a replay nothing ends its wait (S11)."""
+    return isinstance(part, DurableCall) and part.cut
 
 
 def _raised_at_call(error: BaseException) -> bool:

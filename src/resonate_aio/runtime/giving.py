@@ -69,6 +69,8 @@ class Giving:
             return
         if body.kept_cancel(owner, _cancelling(owner)):
             self._scheduler.interrupts.interrupt(body, wait, owner, kept=True)
+        if body.has_early_cancel and owner is body.task:
+            self._soon(self._scheduler.interrupts.pass_early, body)
         if body.has_input or body.is_held:
             self._soon(self.consider, body)
 
@@ -132,6 +134,8 @@ class Giving:
             wait = body.at.get(owner)
             if wait is not None and body.kept_cancel(owner, _cancelling(owner)):
                 self._scheduler.interrupts.interrupt(body, wait, owner, kept=True)
+        if body.has_early_cancel and not body.is_catching_up:
+            self._soon(self._scheduler.interrupts.pass_early, body)
 
     def _expire(self, body: LiveBody, call: Call) -> None:
         assert isinstance(call, DurableCall)
@@ -160,6 +164,11 @@ class Giving:
         step_generator(body, call.value if error is None else None, error)
 
     # -- what arrives ------------------------------------------------------------------
+
+    def recorded(self, call: DurableCall[Any], record: Promise) -> None:
+        """An earlier life recorded the outcome of this call."""
+        call.home.arriving -= 1
+        self.settled(call, record)
 
     def settled(self, call: DurableCall[Any], record: Promise | Refusal) -> None:
         """The store acknowledged a settled promise of this call (or the lease is lost)."""

@@ -67,10 +67,11 @@ class Interrupts:
         """
         cancelling = owner.cancelling() if isinstance(owner, asyncio.Task) else 0
         if body.interrupted(wait, owner, cancelling) is Interruption.CANCEL_CHILD:
-            self._scheduler.soon(self._cancel_child, wait, kept)
+            self._scheduler.soon(self._cancel_child, wait, (kept, cancelling))
 
-    def _cancel_child(self, wait: Wait, kept: bool) -> None:
+    def _cancel_child(self, wait: Wait, how: tuple[bool, int]) -> None:
         """The local call a cancelled wait is for gets the cancel itself (S10)."""
+        kept, cancelling = how
         call = wait.call
         assert isinstance(call, DurableCall)
         body = call.home
@@ -82,8 +83,9 @@ class Interrupts:
                 # It ended before the cancel came: the wait is interrupted, its result an input.
                 body.cut(wait)
             else:
-                # Its result was given meanwhile: the cancel stays for the next wait.
-                body.keep(owner, owner.cancelling() if isinstance(owner, asyncio.Task) else 0)
+                # Its result was given meanwhile: the cancel stays for the next wait, unless who
+                # sent it has taken it back by then.
+                body.keep(owner, cancelling)
             self._scheduler.consider(body)
             return
         child: LiveBody | None = call.child  # type: ignore[assignment]  # our bodies are live ones
@@ -119,11 +121,23 @@ class Interrupts:
             return
         if child.task is None:
             return
+        if child.is_catching_up and child.task not in child.at:
+            # In a wait of asyncio's own, to which nothing can be ordered: it comes later (S11).
+            child.has_early_cancel = True
+            self._scheduler.soon(self._scheduler.consider, child)
+            return
         before, self._passing = self._passing, child
         try:
             child.task.cancel()
         finally:
             self._passing = before
+
+    def pass_early(self, child: LiveBody, _: Any = None) -> None:
+        """Pass a cancel that came too early for a replay; now is its time."""
+        if child.has_early_cancel:
+            child.has_early_cancel = False
+            if not child.is_over and not child.is_dead and not child.frame_over:
+                self.pass_cancel(child)
 
     def _cut_now(self, child: LiveBody) -> None:
         """End a call whose function cannot be asked to end: a thread, or one not running."""
@@ -133,17 +147,25 @@ class Interrupts:
             child.task.cancel()
         self._scheduler.asking.settle_cut(child.call)
 
-    def end_strays(self, body: LiveBody, strays: list[asyncio.Task[Any]]) -> None:
-        """The function returned while tasks of it that make ctx calls still ran (S22)."""
-        logger.warning(
-            "%r ended while tasks it created were still running; they are cancelled: %s",
-            body.id,
-            ", ".join(task.get_name() for task in strays),
-            extra={"id": body.id},
-        )
+    def end_strays(
+        self, body: LiveBody, strays: list[asyncio.Task[Any]], cut: list[asyncio.Task[Any]]
+    ) -> None:
+        """The function returned while tasks of it still ran (S22).
+
+        Args:
+            strays: Those that make ctx calls; a warning names them.
+            cut: Those at calls that were cut: nothing else would ever end them.
+        """
+        if strays:
+            logger.warning(
+                "%r ended while tasks it created were still running; they are cancelled: %s",
+                body.id,
+                ", ".join(task.get_name() for task in strays),
+                extra={"id": body.id},
+            )
         before, self._passing = self._passing, body
         try:
-            for task in strays:
+            for task in (*strays, *cut):
                 task.cancel()
         finally:
             self._passing = before

@@ -83,6 +83,7 @@ class Scheduler:
         self.consider = self.giving.consider
         self.wake = self.giving.wake
         self.settled = self.giving.settled
+        self.recorded = self.giving.recorded
         self._over = self.concluding.over
         self._conclude = self.concluding.conclude
         self.factory = BranchFactory(loop, self._adopt_task, self._prepare_task)

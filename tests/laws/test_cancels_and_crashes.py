@@ -1,0 +1,192 @@
+"""Cancels that a crash separates from what they led to (S10, S11, S11a, S22)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from resonate_aio import Context, Resonate
+from resonate_aio.testing import crash_everywhere
+
+pytestmark = pytest.mark.law
+
+Body = Callable[..., Awaitable[Any]]
+
+
+async def step(ctx: Context, seconds: float = 0) -> float:
+    await asyncio.sleep(seconds)
+    return seconds
+
+
+async def tidy(ctx: Context) -> str:
+    """Returns a value when it is cancelled: the value counts (S10)."""
+    try:
+        await ctx.run(step, 50)
+    except asyncio.CancelledError:
+        await ctx.run(step, 1)
+        return "tidied"
+    return "full"
+
+
+async def plain_tidy(ctx: Context) -> str:
+    try:
+        await ctx.run(step, 50)
+    except asyncio.CancelledError:
+        return "tidied"
+    return "full"
+
+
+async def quiet(ctx: Context) -> str:
+    """Has returned when the cancel comes; what it began still runs."""
+    await ctx.begin_run(step, 2)
+    return "quiet"
+
+
+async def in_group(ctx: Context, first: Body) -> str:
+    value = await ctx.run(first)
+
+    async def helper() -> None:
+        await ctx.run(step, 0.1)
+        await ctx.run(step, 3)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(helper())
+        group.create_task(helper())
+    await ctx.run(step, 0.2)
+    return str(value)
+
+
+async def in_sleep(ctx: Context, first: Body) -> str:
+    value = await ctx.run(first)
+    await asyncio.sleep(0.5)
+    await ctx.run(step, 0.2)
+    return str(value)
+
+
+async def in_lock(ctx: Context, first: Body) -> str:
+    lock = asyncio.Lock()
+    value = await ctx.run(first)
+
+    async def helper() -> None:
+        async with lock:
+            await ctx.run(step, 2)
+
+    tasks = [asyncio.create_task(helper()) for _ in range(2)]
+    await asyncio.sleep(0)
+    async with lock:
+        pass
+    await asyncio.gather(*tasks)
+    await ctx.run(step, 0.2)
+    return str(value)
+
+
+FIRST: dict[str, Body] = {"tidy": tidy, "quiet": quiet}
+CHILDREN: dict[str, Body] = {"group": in_group, "sleep": in_sleep, "lock": in_lock}
+
+
+@pytest.mark.parametrize("first", FIRST)
+@pytest.mark.parametrize("child", CHILDREN)
+@pytest.mark.parametrize("above", ["limit", "group"])
+def test_a_cancel_finds_a_child_that_is_replayed_where_it_was(
+    above: str, child: str, first: str
+) -> None:
+    """The caller's cancel is an input of the child: never ahead of what came before it."""
+
+    async def middle(ctx: Context) -> str:
+        return str(await CHILDREN[child](ctx, FIRST[first]))
+
+    async def under_limit(ctx: Context) -> str:
+        try:
+            async with ctx.timeout(1):
+                await ctx.run(middle)
+        except TimeoutError:
+            pass
+        await ctx.run(step, 0.1)
+        return "ok"
+
+    async def under_group(ctx: Context) -> str:
+        async def bad() -> None:
+            await ctx.sleep(1)
+            raise ValueError
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(bad())
+                group.create_task(ctx.run(middle))
+        except* ValueError:
+            pass
+        await ctx.run(step, 0.1)
+        return "ok"
+
+    async def main(resonate: Resonate) -> Any:
+        flow = under_limit if above == "limit" else under_group
+        return await resonate.run("x", resonate.register(flow, name="flow"))
+
+    assert crash_everywhere(main, values_vary=True).result == "ok"
+
+
+async def sleeps_after(ctx: Context) -> str:
+    value = "?"
+    try:
+        async with ctx.timeout(1):
+            value = await ctx.run(plain_tidy)
+    except TimeoutError:
+        value = "late"
+    await ctx.sleep(1)
+    return value
+
+
+async def waits_for_nothing_durable(ctx: Context) -> str:
+    try:
+        async with ctx.timeout(2):
+            await ctx.run(step)
+            await asyncio.sleep(40)
+            return "in time"
+    except TimeoutError:
+        return "late"
+
+
+@pytest.mark.parametrize(
+    ("flow", "result"), [(sleeps_after, "tidied"), (waits_for_nothing_durable, "late")]
+)
+def test_a_limit_that_passed_while_nobody_ran(flow: Body, result: str) -> None:
+    """It ends what it would have ended, and nothing behind its `async with` (S11a)."""
+
+    async def main(resonate: Resonate) -> Any:
+        return await resonate.run("x", resonate.register(flow))
+
+    assert crash_everywhere(main, values_vary=True, random_runs=10).result == result
+
+
+async def gives_up(ctx: Context) -> str:
+    async def first() -> str:
+        tasks = [asyncio.create_task(ctx.run(step, seconds)) for seconds in (0.1, 60)]
+        _, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
+            task.cancel()  # the loser is cut, and that is recorded
+        await asyncio.wait(tasks)
+        return "first"
+
+    helper = asyncio.create_task(first())
+    await ctx.sleep(3)
+    helper.cancel()
+    try:
+        return await helper
+    except asyncio.CancelledError:
+        return "gave up"
+
+
+def test_a_body_that_ended_does_not_wait_for_calls_that_were_cut() -> None:
+    """A replay may go another way than the life that cut them, and must come to its end (S22)."""
+    results = set()
+
+    async def main(resonate: Resonate) -> Any:
+        result = await resonate.run("x", resonate.register(gives_up))
+        results.add(result)
+        return "ended"
+
+    assert crash_everywhere(main, values_vary=True).result == "ended"
+    assert results <= {"first", "gave up"}
