@@ -37,6 +37,7 @@ class Giving:
         "_slots",
         "_soon",
         "_stopping",
+        "woken",
     )
 
     def __init__(self, scheduler: Scheduler) -> None:
@@ -46,6 +47,8 @@ class Giving:
         self._soon = scheduler.soon
         self._slots = scheduler.slots
         self._quiet = QuietWatch(scheduler, self.give)
+        self.woken: LiveBody | None = None
+        """Who was given something last."""
         self._stopping: Stopping | None = None
         self._gives_at_once = self._slots is None
 
@@ -146,6 +149,7 @@ class Giving:
         """Let a task or generator go on, in place."""
         if type(wait) is AsyncWait:
             if body.at.get(wait.task) is wait:
+                self.woken = body
                 body.wait_over(wait, wait.task)
                 wait._error = error
                 error = None  # the frames it is raised in hold this one
@@ -156,6 +160,7 @@ class Giving:
             return
         if body.at.get(body) is not wait:
             return
+        self.woken = body
         body.wait_over(wait, body)
         body.generator_wait = None
         call = wait.call

@@ -32,6 +32,7 @@ from .awaitables import DurableCall
 from .bodies import LiveBody, start
 from .concluding import Concluding
 from .giving import Giving
+from .holdups import HoldUps
 from .interrupts import Interrupts
 from .settings import Settings
 from .slots import Slots
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("resonate_aio.runtime")
 
-_LOOK_AT_CLOCK = 16
 _BURST = 32
 _FLUSH_AFTER_S = 0.002
 
@@ -94,6 +94,9 @@ class Scheduler:
         self.stopping: Stopping | None = None
         """While the worker stops: nothing is started or given any more."""
         self._starting: LiveBody | None = None
+        self._stepped_at = 0.0
+        self._hold_ups = HoldUps(settings.hold_up_s)
+        self._most_s = settings.hold_up_s
         self._flush_timer: asyncio.TimerHandle | None = None
 
     # -- the queue ---------------------------------------------------------------------
@@ -121,9 +124,10 @@ class Scheduler:
         self._scheduled = False
         self._draining = True
         queue = self._queue
-        count = burst = 0
+        burst = 0
         before = -1
-        until = perf_counter() + self.settings.queue_slice_s
+        now = perf_counter()
+        until = now + self.settings.queue_slice_s
         try:
             while queue:
                 rest = len(queue) - 1
@@ -141,8 +145,10 @@ class Scheduler:
                 except Exception as error:
                     logger.exception("a scheduler action failed; this is a bug, please report it")
                     self._failed(first, error)
-                count += 1
-                if count % _LOOK_AT_CLOCK == 0 and perf_counter() > until:
+                begun, now = now, perf_counter()
+                if now > until:
+                    if now - begun > self._most_s:
+                        self._held_up(first, second, begun, now)
                     break
         finally:
             self._draining = False
@@ -199,11 +205,12 @@ class Scheduler:
                 return
         body.variables.run(current_branch.set, body)
         if self.slots is not None:
-            self.slots.run(start, body)
+            self.slots.run(self._start, body)
             return
         self._starting = body
         try:
             start(body)
+            self._stepped_at = perf_counter()
         finally:  # a signal may have raised in its first step
             ended = self._starting is not body
             self._starting = None
@@ -213,6 +220,23 @@ class Scheduler:
                     self._conclude(body)  # nearly every leaf
                 else:
                     self._over(body)
+
+    def _start(self, body: LiveBody) -> None:
+        start(body)
+        self._stepped_at = perf_counter()
+
+    def _held_up(self, first: Any, second: Any, begun: float, ended: float) -> None:
+        """An action took long: which function's step was that, of the two it may have run?"""
+        subject = first if isinstance(first, LiveBody | DurableCall) else second
+        if isinstance(subject, LiveBody | DurableCall):
+            home = subject.home if isinstance(subject, DurableCall) else subject
+            if begun < self._stepped_at:
+                started = subject if isinstance(subject, DurableCall) else subject.call
+                self._hold_ups.stepped(started, self._stepped_at - begun)
+                begun = self._stepped_at
+            woken = self.giving.woken
+            if woken is not None and (woken is home or woken is home.call.body):
+                self._hold_ups.stepped(woken.call, ended - begun)
 
     def arguments(self, body: LiveBody) -> tuple[Any, dict[str, Any]]:
         """The arguments of a body: what its encoded ones decode to (S29)."""
@@ -259,8 +283,13 @@ class Scheduler:
         self.stopping = stopping
         self.giving.rest(stopping)
 
+    def start(self) -> None:
+        """Stamp what bodies create, from now on."""
+        self.factory.install()
+
     def stop(self) -> None:
         """Forget the queue; called once every frame has ended or was given up."""
+        self.factory.uninstall()
         self._queue.clear()
         if self._flush_timer is not None:
             self._flush_timer.cancel()

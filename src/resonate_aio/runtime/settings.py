@@ -21,6 +21,7 @@ class Settings(msgspec.Struct, frozen=True):
         default_timeout_s: Deadline of a top-level call without one (K14: a year).
         check_arguments: Whether arguments count in fingerprints (S43).
         queue_slice_s: Longest the scheduler holds the loop at a time.
+        hold_up_s: How long a step may hold the event loop up without being named (law 15).
         poison_first_s, poison_most_s: Delays before a stopped execution is tried again (S42).
     """
 
@@ -34,5 +35,6 @@ class Settings(msgspec.Struct, frozen=True):
     default_timeout_s: float = 31_536_000.0
     check_arguments: bool = True
     queue_slice_s: float = 0.001
+    hold_up_s: float = 0.5
     poison_first_s: float = 1.0
     poison_most_s: float = 300.0

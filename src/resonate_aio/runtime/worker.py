@@ -120,7 +120,7 @@ class Worker:
             listens: Whether the store's messages are for this worker from now on. Not, where
                 another source calls `deliver` (S53) or no function is registered: see `listen`.
         """
-        self.scheduler.factory.install()
+        self.scheduler.start()
         self._accepting = True
         self._subscribe(listens)
 
@@ -160,7 +160,6 @@ class Worker:
         await asyncio.gather(*self._taking.tasks, *self._chores, return_exceptions=True)
         await stopping.release()
         self.scheduler.stop()
-        self.scheduler.factory.uninstall()
         return [body.id for body in self.scheduler.running_threads]
 
     # -- taking work -------------------------------------------------------------------
