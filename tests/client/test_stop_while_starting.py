@@ -66,3 +66,22 @@ async def test_another_client_of_the_file_takes_over_at_once(tmp_path: Path) -> 
             assert await other.get("x").result(timeout=20) == "done"
         else:  # the file was asked for nothing: then it is free
             assert await other.run("x", leaf).result(timeout=20) == "done"
+
+
+async def test_a_stop_refuses_what_was_asked_a_moment_before(tmp_path: Path) -> None:
+    """Nothing starts behind a stop, and nothing is left behind (law 16)."""
+    resonate = Resonate.local(path=tmp_path / "app.db")
+    ran: list[str] = []
+
+    @resonate.register
+    async def late(ctx: Context) -> None:
+        ran.append(ctx.id)
+
+    handle = resonate.run("late", late)
+    await resonate.stop()
+    with pytest.raises(ResonateShutdownError, match="late"):
+        await handle
+    await asyncio.sleep(0.05)
+    assert not ran
+    async with Resonate.local(path=tmp_path / "app.db") as other:  # the file is free
+        assert not (await other.promises.search()).items

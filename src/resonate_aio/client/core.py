@@ -169,6 +169,13 @@ class ClientCore(Life, Waiting):
         self._is_stopping = False
         logger.info("stopped: group %s, pid %s", self.group, self.pid)
 
+    async def _stop_waiting(self) -> None:
+        loop = asyncio.get_running_loop()
+        calls = [call for call in self._calls if call.get_loop() is loop]
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+
     def _lost(self, why: str) -> None:
         self._calls.clear()
         self.retention.stop()

@@ -70,6 +70,7 @@ class Life:
     async def stop(self, grace_s: float | None = None) -> None:
         """Stop unless stopped; functions that execute may go on for so long."""
         if self._worker is None and self._moving is None:
+            await self._stop_waiting()
             return
         self._check_loop()
         if not self._is_stopping:
@@ -83,6 +84,10 @@ class Life:
 
     async def _stop(self) -> None:
         """Stop it, and say that stopping is over."""
+        raise NotImplementedError
+
+    async def _stop_waiting(self) -> None:
+        """Refuse what was asked of a client that has not begun to start for it."""
         raise NotImplementedError
 
     def _lost(self, why: str) -> None:
