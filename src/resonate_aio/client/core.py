@@ -181,6 +181,9 @@ class ClientCore(Life, Waiting):
         self.retention.stop()
         self._fail_handles(why)
 
+    def _error_of(self, id: str) -> BaseException | None:
+        return None if self._worker is None else self._worker.error_of(id)
+
     def _function_registered(self) -> None:
         if self._worker is not None and self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._may_take, self._worker)

@@ -39,7 +39,15 @@ class Waiting:
             handle._settled(promise)
         else:
             handle._stored()
-            self._listen(handle)
+            error = self._error_of(promise.id)
+            if error is None:
+                self._listen(handle)
+            else:
+                handle._failed(error)
+
+    def _error_of(self, id: str) -> BaseException | None:
+        """Why an execution cannot go on in this process for now, if that is so (S42)."""
+        raise NotImplementedError
 
     def is_refused(self, handle: Handle[Any], promise: Promise | None, key: Key) -> bool:
         """Whether the promise was created with another idempotency key: the handle is told."""

@@ -11,11 +11,11 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from contextvars import Context as ContextVars
-from typing import Any
+from typing import Any, Final
 
 from ..clock import Clock
 from ..encoders import Encoder
-from ..errors import ResonateError, ResonateStoreError
+from ..errors import InternalError, NonDeterminismError, ResonateError, ResonateStoreError
 from ..execution.call import Call
 from ..execution.execution import ALIVE, Execution, Life
 from ..protocol.records import Promise
@@ -38,6 +38,7 @@ __all__ = ["FOREVER_MS", "Ended", "Held", "Worker"]
 
 logger = logging.getLogger("resonate_aio.worker")
 
+_REMEMBERED: Final = 10_000
 _NO_GROUP = "\0"
 """The group of a worker that only wants to hear of what is taken away: nobody can name it."""
 
@@ -77,12 +78,13 @@ class Worker:
         self._group = group
         self._pid = pid
         self.variables = variables
-        self._failed = failed
+        self._tell = failed
+        self._errors: dict[str, BaseException] = {}
         self._held: dict[str, Held] = {}
         self._dying: dict[Held, None] = {}
         self._chores: set[asyncio.Task[Any]] = set()
         self._poison = Poison(self.loop, settings)
-        self._taking = Taking(self, pid, resolve, failed, self._poison)
+        self._taking = Taking(self, pid, resolve, self._failed, self._poison)
         self.deliver: Callable[[Message], None] = self._taking.deliver
         """Hear a message: there is an execution to take."""
         self._unsubscribe: Callable[[], None] | None = None
@@ -202,6 +204,8 @@ class Worker:
     def hold(self, execution: Held, records: list[Promise], ended: Ended | None) -> None:
         """Run an execution whose lease is held."""
         self._held[execution.id] = execution
+        if self._errors:
+            self._errors.pop(execution.id, None)
         execution.ended = ended
         if records:
             execution.remember(records)
@@ -295,6 +299,22 @@ class Worker:
         else:
             self.chore(self.release(held))
 
+    def _failed(self, id: str, error: BaseException) -> None:
+        """It cannot go on here: who waits for it hears why, and so does who asks later (S42).
+
+        Not of what may pass, such as the trouble of an encoder: who asks later hears of the next
+        try.
+        """
+        if isinstance(error, NonDeterminismError | InternalError):
+            self._errors[id] = error
+            while len(self._errors) > _REMEMBERED:
+                del self._errors[next(iter(self._errors))]
+        self._tell(id, error)
+
+    def error_of(self, id: str) -> BaseException | None:
+        """Why this execution is set aside here; None if it is not."""
+        return self._errors.get(id) if self._poison.is_set_aside(id) else None
+
     def stopped(self, execution: Execution, error: ResonateError) -> None:
         """The program cannot go on (law 5, S42): waiters here get the error, the promise stays."""
         if execution.life is not ALIVE:
@@ -342,6 +362,7 @@ class Worker:
 
     def function_registered(self) -> None:
         """A function was registered: what was put aside may be runnable now (S53)."""
+        self._errors.clear()
         self._poison.retry_all()
 
     def chore(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
