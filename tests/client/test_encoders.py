@@ -18,7 +18,7 @@ from tests.client.lives import Lives, utc, where
 
 from resonate_aio import Context, Resonate
 from resonate_aio.encoders import Base64Encoder, CombinedEncoder, Encoder, JsonEncoder
-from resonate_aio.errors import ResonateStoreError, ValueCodecError
+from resonate_aio.errors import ResonateError, ResonateStoreError, ValueCodecError
 from resonate_aio.protocol.values import encode
 from resonate_aio.runtime.settings import Settings
 from resonate_aio.stores.memory import MemoryStore
@@ -409,3 +409,31 @@ async def test_several_clients_in_one_process() -> None:
 
     async with one, two:
         assert [await one.run("a", "f"), await two.run("a", "f")] == [1, 2]
+
+
+@pytest.mark.parametrize("raised", [SystemExit, KeyboardInterrupt, asyncio.CancelledError])
+async def test_an_encoder_that_exits_or_cancels_ends_nothing_else(
+    raised: type[BaseException],
+) -> None:
+    """Its trouble is named, the process and the others go on (law 14)."""
+
+    class Wild:
+        async def encode(self, value: object) -> str:
+            raise raised
+
+        async def decode(self, data: str | None) -> object:
+            raise raised
+
+    async def one(ctx: Context, n: int = 1) -> int:
+        return n
+
+    async def flow(ctx: Context) -> int:
+        return int(await ctx.run(one).options(encoder=Wild()))
+
+    async with Resonate() as resonate:
+        resonate.register(flow)
+        resonate.register(one)
+        async with asyncio.timeout(10):
+            with pytest.raises(ResonateError, match=raised.__name__):
+                await resonate.run("wild", flow)
+            assert await resonate.run("good", one, 7) == 7

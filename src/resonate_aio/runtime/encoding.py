@@ -12,8 +12,9 @@ digest is, unless `check_arguments=False`.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -29,6 +30,7 @@ from ..protocol.failures import rebuild
 from ..protocol.records import Promise, PromiseState, Value
 from ..protocol.values import Shape, decode, encode
 from .awaitables import DurableCall, RootCall
+from .endings import ends_process
 from .functions import Callee
 from .outcomes import ENCODER_HEADER, outcome_of, settlement
 
@@ -129,7 +131,7 @@ def sealed_invocation(name: str, text: str | None, version: int, encoder: Encode
 
 async def seal(encoder: Encoder, args: Any, kwargs: Any) -> str | None:
     """Arguments as the encoder writes them."""
-    return _text(await _awaited(encoder.encode({"args": args, "kwargs": kwargs})))
+    return _text(await _asked(encoder.encode, {"args": args, "kwargs": kwargs}))
 
 
 async def open_arguments(root: RootCall, record: Promise, encoders: Mapping[str, Encoder]) -> None:
@@ -149,7 +151,7 @@ async def open_arguments(root: RootCall, record: Promise, encoders: Mapping[str,
     if encoder is None:
         raise _unknown(record.id, name)
     try:
-        opened = await _awaited(encoder.decode(root.args[0] if root.args else None))
+        opened = await _asked(encoder.decode, root.args[0] if root.args else None)
         args, kwargs = tuple(opened["args"]), dict(opened["kwargs"])
     except Exception as error:
         raise _failed("decode the arguments of", record.id, name, error) from error
@@ -196,9 +198,9 @@ async def _settlement(
     headers = {ENCODER_HEADER: name_of(encoder)}
     if error is None:
         try:
-            text = _text(await _awaited(encoder.encode(value)))
+            text = _text(await _asked(encoder.encode, value))
             # The waiter gets what a replay would read (law 3).
-            call.value = _fitted(callee.result, await _awaited(encoder.decode(text)))
+            call.value = _fitted(callee.result, await _asked(encoder.decode, text))
         except (TypeError, ValueError, ValueCodecError) as refused:
             error = ValueCodecError(
                 f"the result of {callee.name!r} ({call.id!r}) cannot be recorded: {refused}"
@@ -209,7 +211,7 @@ async def _settlement(
     call.value = error
     state, plain, _ = settlement(None, error, callee.result, callee.name, call.id)
     try:
-        text = _text(await _awaited(encoder.encode(decode(plain.data))))
+        text = _text(await _asked(encoder.encode, decode(plain.data)))
     except (TypeError, ValueError, ValueCodecError):
         return state, plain
     return state, Value(headers, text)
@@ -243,7 +245,7 @@ async def encoded_outcome(
     if encoder is None:
         raise _unknown(record.id, name)
     try:
-        data = await _awaited(encoder.decode(record.value.data))
+        data = await _asked(encoder.decode, record.value.data)
     except Exception as error:
         raise _failed("decode the outcome of", record.id, name, error) from error
     if record.state is PromiseState.RESOLVED:
@@ -264,8 +266,23 @@ def _rebuilt(
     return positional, named
 
 
-async def _awaited(made: Any) -> Any:
-    return await made if inspect.isawaitable(made) else made
+async def _asked(method: Callable[[Any], Any], value: Any) -> Any:
+    """What a method of a user's encoder gives; awaited if need be.
+
+    Whatever it raises is its failure: an exit or a cancel of its own making ends nothing else
+    (law 14). A cancel of the asyncio task it runs in, and a signal, are what they always are.
+    """
+    try:
+        made = method(value)
+        return await made if inspect.isawaitable(made) else made
+    except Exception:
+        raise
+    except BaseException as error:
+        task = asyncio.current_task()
+        is_cancelled = task is not None and task.cancelling() > 0
+        if ends_process(error) or (isinstance(error, asyncio.CancelledError) and is_cancelled):
+            raise
+        raise RuntimeError(f"it raised {type(error).__name__}") from error
 
 
 def _text(made: Any) -> str | None:
