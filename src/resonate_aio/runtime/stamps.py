@@ -15,6 +15,7 @@ from contextvars import ContextVar, copy_context
 from types import CoroutineType, FrameType, TracebackType
 from typing import Any
 
+from ..errors import ContextMisuseError
 from ..execution.body import Body, Branch
 from .endings import contained, ends_process
 
@@ -64,7 +65,9 @@ class BranchFactory:
         self._prepare(coro)
         own_name = getattr(coro, "branch_name", None)
         if own_name is None and _is_under_as_completed():
-            return self._create_stamped(loop, coro, kwargs, branch, branch.fork_unordered())
+            task = self._create_stamped(loop, coro, kwargs, branch, branch.fork_unordered())
+            task.add_done_callback(_refusal_seen)
+            return task
         name = own_name or getattr(coro, "__qualname__", None)
         forked = branch.fork(name or type(coro).__qualname__)
         return self._create_stamped(loop, coro, kwargs, branch, forked)
@@ -141,6 +144,13 @@ class Contained(Coroutine[Any, Any, Any]):
 
     def __repr__(self) -> str:
         return repr(self._coro)
+
+
+def _refusal_seen(task: asyncio.Future[Any]) -> None:
+    """The first helper that is refused tells the function; the others need not be looked at."""
+    # Only looked at by its private name: asking for it would silence the helper's own errors, too.
+    if isinstance(getattr(task, "_exception", None), ContextMisuseError):
+        task.exception()
 
 
 _FRAMES_ABOVE = 8
