@@ -37,7 +37,7 @@ class Giving:
         "_slots",
         "_soon",
         "_stopping",
-        "woken",
+        "last",
     )
 
     def __init__(self, scheduler: Scheduler) -> None:
@@ -47,8 +47,8 @@ class Giving:
         self._soon = scheduler.soon
         self._slots = scheduler.slots
         self._quiet = QuietWatch(scheduler, self.give)
-        self.woken: LiveBody | None = None
-        """Who was given something last."""
+        self.last: Promise | Refusal | None = None
+        """What arrived last."""
         self._stopping: Stopping | None = None
         self._gives_at_once = self._slots is None
 
@@ -149,7 +149,6 @@ class Giving:
         """Let a task or generator go on, in place."""
         if type(wait) is AsyncWait:
             if body.at.get(wait.task) is wait:
-                self.woken = body
                 body.wait_over(wait, wait.task)
                 wait._error = error
                 error = None  # the frames it is raised in hold this one
@@ -160,7 +159,6 @@ class Giving:
             return
         if body.at.get(body) is not wait:
             return
-        self.woken = body
         body.wait_over(wait, body)
         body.generator_wait = None
         call = wait.call
@@ -177,6 +175,7 @@ class Giving:
 
     def settled(self, call: DurableCall[Any], record: Promise | Refusal) -> None:
         """The store acknowledged a settled promise of this call (or the lease is lost)."""
+        self.last = record
         if isinstance(record, Refusal):
             self._executions.lost(call.home.execution if call.body is not None else None, call)
             return

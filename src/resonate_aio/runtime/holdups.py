@@ -1,17 +1,24 @@
 """Naming functions that hold the event loop up (law 15).
 
 The scheduler reads the clock once for each of its actions; what a step takes that began a
-function, or gave it a result, is judged here. Steps that something else of asyncio wakes (a
-socket, `asyncio.sleep`) do not pass through the scheduler: asyncio's debug mode names those.
+function, or gave it a result, is judged here, after the fact and at no cost to quick steps.
+Steps that something else of asyncio wakes (a socket, `asyncio.sleep`) do not pass through the
+scheduler: asyncio's debug mode names those.
 """
 
 from __future__ import annotations
 
 import gc
 import logging
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from ..protocol.records import Promise
+from .awaitables import DurableCall
+from .bodies import LiveBody
 from .functions import INLINE
+
+if TYPE_CHECKING:
+    from .scheduler import Scheduler
 
 logger = logging.getLogger("resonate_aio.runtime")
 
@@ -21,20 +28,34 @@ _COLLECTION_S: Final = 0.5e-6
 
 
 class HoldUps:
-    """Who holds the loop up, each named once.
+    """Who holds the loop up, each named once."""
 
-    Args:
-        most_s: Longest a step may take that nothing is said about.
-    """
+    __slots__ = ("_most_s", "_said", "_scheduler")
 
-    __slots__ = ("_most_s", "_said")
-
-    def __init__(self, most_s: float) -> None:
-        self._most_s = most_s
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self._most_s = scheduler.settings.hold_up_s
         self._said: set[str] = set()
 
-    def stepped(self, call: Any, held_s: float) -> None:
-        """A step of this call's function took so long."""
+    def blame(self, first: Any, second: Any, took_s: float) -> None:
+        """An action of the scheduler with these arguments took long.
+
+        It ran a step of the body, or the call's function, it is about; where that ended in it,
+        also the next step of the function that waited for it, from the moment of the record on.
+        """
+        subject = first if isinstance(first, LiveBody | DurableCall) else second
+        if not isinstance(subject, LiveBody | DurableCall):
+            return
+        call: Any = subject if isinstance(subject, DurableCall) else subject.call
+        last = self._scheduler.giving.last
+        after_s = 0.0
+        if isinstance(last, Promise) and last.id == call.promise_id and call.body is not None:
+            now_ms = self._scheduler.clock.now_ms()
+            after_s = min((now_ms - (last.settled_at_ms or now_ms)) / 1000, took_s)
+            self._stepped(call.body.call, after_s)
+        self._stepped(call, took_s - after_s)
+
+    def _stepped(self, call: Any, held_s: float) -> None:
         callee = call.callee
         if held_s <= self._most_s or callee is None or callee.kind is INLINE:
             return

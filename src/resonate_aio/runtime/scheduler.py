@@ -94,8 +94,7 @@ class Scheduler:
         self.stopping: Stopping | None = None
         """While the worker stops: nothing is started or given any more."""
         self._starting: LiveBody | None = None
-        self._stepped_at = 0.0
-        self._hold_ups = HoldUps(settings.hold_up_s)
+        self._hold_ups = HoldUps(self)
         self._most_s = settings.hold_up_s
         self._flush_timer: asyncio.TimerHandle | None = None
 
@@ -148,7 +147,7 @@ class Scheduler:
                 begun, now = now, perf_counter()
                 if now > until:
                     if now - begun > self._most_s:
-                        self._held_up(first, second, begun, now)
+                        self._hold_ups.blame(first, second, now - begun)
                     break
         finally:
             self._draining = False
@@ -205,12 +204,11 @@ class Scheduler:
                 return
         body.variables.run(current_branch.set, body)
         if self.slots is not None:
-            self.slots.run(self._start, body)
+            self.slots.run(start, body)
             return
         self._starting = body
         try:
             start(body)
-            self._stepped_at = perf_counter()
         finally:  # a signal may have raised in its first step
             ended = self._starting is not body
             self._starting = None
@@ -220,23 +218,6 @@ class Scheduler:
                     self._conclude(body)  # nearly every leaf
                 else:
                     self._over(body)
-
-    def _start(self, body: LiveBody) -> None:
-        start(body)
-        self._stepped_at = perf_counter()
-
-    def _held_up(self, first: Any, second: Any, begun: float, ended: float) -> None:
-        """An action took long: which function's step was that, of the two it may have run?"""
-        subject = first if isinstance(first, LiveBody | DurableCall) else second
-        if isinstance(subject, LiveBody | DurableCall):
-            home = subject.home if isinstance(subject, DurableCall) else subject
-            if begun < self._stepped_at:
-                started = subject if isinstance(subject, DurableCall) else subject.call
-                self._hold_ups.stepped(started, self._stepped_at - begun)
-                begun = self._stepped_at
-            woken = self.giving.woken
-            if woken is not None and (woken is home or woken is home.call.body):
-                self._hold_ups.stepped(woken.call, ended - begun)
 
     def arguments(self, body: LiveBody) -> tuple[Any, dict[str, Any]]:
         """The arguments of a body: what its encoded ones decode to (S29)."""
