@@ -18,6 +18,7 @@ from resonate_aio.client.arguments import server_arguments
 from resonate_aio.client.wiring import server_store
 from resonate_aio.errors import ResonateStoreError
 from resonate_aio.protocol.requests import PromiseGet
+from resonate_aio.runtime.settings import Settings
 from resonate_aio.server.server import Server
 from resonate_aio.stores.either import EitherStore
 from resonate_aio.stores.generations import Generation, generation_at
@@ -129,7 +130,7 @@ async def test_a_client_may_be_there_before_its_server() -> None:
 
 
 async def test_stop_does_not_wait_for_a_server_that_never_came() -> None:
-    client = Resonate(url="http://127.0.0.1:9")
+    client = Resonate(url="http://127.0.0.1:9", settings=Settings(stop_s=0.3))
     client.register(_double)
     await client.start()
     handle = client.begin_run("a", _double, 1)

@@ -137,6 +137,7 @@ def test_two_requests_for_a_step_and_four_for_an_rpc() -> None:
     async def main() -> list[int]:
         counts = []
         async with ours, other:
+            await asyncio.sleep(1)  # each client asks the server once what it allows
             for n, (steps, rpcs) in enumerate([(0, 0), (10, 0), (0, 10)]):
                 before = len(world.server.requests)
                 await ours.run(f"x{n}", flow, steps, rpcs)

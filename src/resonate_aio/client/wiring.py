@@ -95,7 +95,7 @@ def server_store(arguments: ServerArguments) -> Store | None:
             ttl_s=ttl_s,
         )
 
-    return EitherStore(session(url), make)
+    return EitherStore(session(url), make, ttl_s=ttl_s)
 
 
 def current_store(http: HttpSession, *, ttl_s: float) -> RemoteStore:

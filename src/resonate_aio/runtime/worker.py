@@ -25,6 +25,7 @@ from .awaitables import RootCall
 from .bodies import LiveBody
 from .functions import Callee
 from .held import Ended, Held
+from .idling import Idling
 from .options import CallOptions
 from .outcomes import user_frames
 from .poison import Poison
@@ -92,6 +93,7 @@ class Worker:
         self._listens = False
         self._unwaited: object = None
         self._stopping: Stopping | None = None
+        self._idling = Idling(self)
         self._waits = Waits(self, clock)
         self.watch = self._waits.watch
         """Hear when a call's promise is settled."""
@@ -107,6 +109,11 @@ class Worker:
     def taking(self) -> list[asyncio.Task[None]]:
         """What is being taken now."""
         return self._taking.tasks
+
+    @property
+    def executions(self) -> list[Held]:
+        """What is held now."""
+        return list(self._held.values())
 
     @property
     def accepts(self) -> bool:
@@ -125,6 +132,7 @@ class Worker:
         self.scheduler.start()
         self._accepting = True
         self._subscribe(listens)
+        self._idling.start()
 
     def listen(self) -> None:
         """Hear the store's messages from now on. Idempotent."""
@@ -154,6 +162,7 @@ class Worker:
             self._unsubscribe()
             self._unsubscribe = None
         self._poison.clear()
+        await self._idling.stop()
         self._stopping = stopping = Stopping(self, self._held, self._settings.stop_s)
         await stopping.rest(self._settings.grace_s if grace_s is None else grace_s)
         for task in (*self._taking.tasks, *self._chores):

@@ -18,9 +18,9 @@ This file knows no machine, no loop and no file.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import Enum
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 from ..protocol.records import Promise, PromiseState, Value
 from ..protocol.requests import Message, Reply, Request
@@ -150,5 +150,26 @@ class Store(Protocol):
                 holder settled, or its deadline (S13, S14).
             lost: Called as lost(id, version) when a lease was found to have ended. Leases of an
                 in-process store end with the process: it never calls this.
+        """
+        ...
+
+
+@runtime_checkable
+class ParkingStore(Protocol):
+    """A store on which keeping a lease is dear: executions that only wait may be parked (S64)."""
+
+    async def parks(self) -> bool:
+        """Whether it is worth it: whether leases are as dear as they may be."""
+        ...
+
+    async def park(self, id: str, version: int, awaited: Iterable[str]) -> bool:
+        """Suspend the task of an execution whose frame stays here.
+
+        The execution is to wait for these promises and for nothing else. The store takes the
+        task again when one of them settles, and when the frame writes something first: such a
+        write waits for it. Somebody else may take it, too; then `lost` is told.
+
+        Returns:
+            Whether it is parked.
         """
         ...

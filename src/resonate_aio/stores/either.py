@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import Context as ContextVars
 from typing import Any, Final
 
 from ..errors import ResonateStoreError
 from ..protocol.records import Promise, PromiseState, Value
 from ..protocol.requests import Message, Reply, Request
-from .base import LOST, Acked, Refusal, Store
+from .base import LOST, Acked, ParkingStore, Refusal, Store
 from .generations import Generation, generation_at
 from .http_session import HttpSession
 
@@ -32,13 +32,17 @@ class EitherStore:
     Args:
         http: A session with the server, to find out by; opened and closed here.
         make: Makes the store of a generation.
+        ttl_s: How long a lease lasts without a heartbeat, in seconds.
     """
 
     in_process = False
     durable_at_once = False
 
-    def __init__(self, http: HttpSession, make: Callable[[Generation], Store]) -> None:
+    def __init__(
+        self, http: HttpSession, make: Callable[[Generation], Store], *, ttl_s: float = 10.0
+    ) -> None:
         self._http = http
+        self.ttl_ms = int(ttl_s * 1000)
         self._make = make
         self._inner: Store | None = None
         self._finding: asyncio.Task[None] | None = None
@@ -165,6 +169,19 @@ class EitherStore:
     async def load(self, root: str) -> list[Promise]:
         """Every stored promise that replay of this execution may ask for (S9)."""
         return await self._known().load(root)
+
+    async def parks(self) -> bool:
+        """Whether executions that only wait are worth parking (S64): see `ParkingStore`."""
+        while self._inner is None:
+            await self._found.wait()
+            await asyncio.sleep(0)
+        inner: Any = self._inner
+        return isinstance(inner, ParkingStore) and await inner.parks()
+
+    async def park(self, id: str, version: int, awaited: Iterable[str]) -> bool:
+        """Suspend the task of an execution whose frame stays: see `ParkingStore`."""
+        inner: Any = self._inner
+        return isinstance(inner, ParkingStore) and await inner.park(id, version, awaited)
 
     # -- what only the holder of a task asks: the server has answered before
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import Context as ContextVars
 from typing import TYPE_CHECKING, Any, Final
 
@@ -51,6 +51,8 @@ from .remote_calls import RemoteCalls
 from .remote_fences import RemoteFences
 from .remote_leases import RemoteLeases
 from .remote_load import RemoteLoad
+from .remote_messages import RemoteMessages
+from .remote_parking import RemoteParking
 from .remote_server import RemoteServer
 from .remote_watches import RemoteWatches
 
@@ -116,14 +118,22 @@ class RemoteStore:
             self._server.beat,
             self._watches.watch,
             self._watches.unwatch,
+            self._gone,
             ttl_s=self.ttl_ms / 1000,
             rng=http.rng,
         )
         self._calls.is_held = self._leases.is_held
+        self._parking = RemoteParking(
+            self._ask,
+            self._fences,
+            self._leases,
+            self._watches,
+            self._taken_over,
+            ttl_ms=self.ttl_ms,
+        )
         self._preloads: dict[str, tuple[Promise, ...]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._leaving: set[asyncio.Task[None]] = set()
-        self._sources: dict[MessageSource, None] = {}
+        self._messages = RemoteMessages(self._make_source)
 
     def __repr__(self) -> str:
         return f"<RemoteStore {self.http.url}>"
@@ -160,16 +170,15 @@ class RemoteStore:
             return
         self._loop = None
         await self._fences.stop()
+        await self._parking.stop()
         await self._leases.stop()
         await self._watches.stop()
         await self._server.stop()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, *self._leaving, return_exceptions=True)
-        sources, self._sources = list(self._sources), {}
-        for source in sources:
-            await source.stop()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._messages.stop()
         self._preloads.clear()
         await self.http.close()
 
@@ -214,6 +223,9 @@ class RemoteStore:
                 return await self._server.beat(self._holder(pid), tasks)
             case TaskRelease(id=id, version=version):
                 await self._fences.quiet(id, version)
+                if self._parking.forget(id):  # it is suspended: what it waits for will wake it
+                    self._gone(id, version)
+                    return Reply(_DONE)
                 reply = await self._ask(request)
                 self._gone(id, version)
                 return reply
@@ -283,7 +295,22 @@ class RemoteStore:
     def _gone(self, id: str, version: int) -> None:
         self._leases.let_go(id, version)
         self._fences.let_go(id, version)
+        self._parking.forget(id)
         self._preloads.pop(id, None)
+
+    def _taken_over(self, id: str, version: int) -> None:
+        """A parked execution goes on elsewhere."""
+        self._gone(id, version)
+        if self._leases.lost is not None:
+            self._leases.lost(id, version)
+
+    async def parks(self) -> bool:
+        """Whether executions that only wait are worth parking (S64): see `ParkingStore`."""
+        return not await self._server.mixes_origins()
+
+    async def park(self, id: str, version: int, awaited: Iterable[str]) -> bool:
+        """Suspend the task of an execution whose frame stays: see `ParkingStore`."""
+        return await self._parking.park(id, version, awaited)
 
     # -- the fenced door
 
@@ -362,41 +389,21 @@ class RemoteStore:
         Returns:
             A function that ends the subscription; calling it twice does no harm.
         """
-        loop = self._open_loop()
+        self._open_loop()
         group = f"resonate-aio-{self._incarnation}" if "\0" in group else group.lower()
         self._leases.taken, self._leases.lost = taken, lost
-        source = self._make_source()
         # Registered before the stream stands, and once more when it does.
         self._watches.listen_at(f"poll://uni@{group}/{pid}")
 
         def heard(message: Message) -> None:
             if isinstance(message, Unblock):
                 self._watches.settled(message.promise)
-            else:
+            elif not self._parking.offered(message.id):
                 deliver(message)
 
-        start = source.start(group, pid, heard, self._watches.register_all)
-        started = loop.create_task(start, context=ContextVars())
-        self._sources[source] = None
-        self._tasks.add(started)
-        started.add_done_callback(self._tasks.discard)
-
-        def leave() -> None:
-            if self._loop is loop and source in self._sources:
-                del self._sources[source]
-                left = loop.create_task(_end(started, source), context=ContextVars())
-                self._leaving.add(left)
-                left.add_done_callback(self._leaving.discard)
-
-        return leave
+        return self._messages.listen(group, pid, heard, self._watches.register_all)
 
     def _open_loop(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
             raise ResonateStoreError("the store is not open: call open() first")
         return self._loop
-
-
-async def _end(started: asyncio.Task[None], source: MessageSource) -> None:
-    started.cancel()
-    await asyncio.wait([started])
-    await source.stop()

@@ -40,6 +40,7 @@ Write = asyncio.Task[Promise | Refusal]
 Work = Callable[[], Coroutine[Any, Any, Promise | Refusal]]
 
 _DONE: Final = 200
+_CONFLICT: Final = 409
 _BAD: Final = frozenset({400, 413, 422})
 _REFUSED_FIRST_S: Final = 5.0
 _REFUSED_MOST_S: Final = 60.0
@@ -49,15 +50,22 @@ class Held:
     """One task that this client holds, and what of its execution is on the way.
 
     Attributes:
+        version: The version it was claimed at: by it the worker names it.
+        fence: The version it is held at now: more than that once it was parked and taken again.
+        timeout_at_ms: The deadline of its promise.
         lineage: What its promises carry.
         under_way: Its writes that are not yet answered.
+        wake: Takes the task again before a write goes out, while it is parked (S64); false if
+            somebody else has it.
     """
 
-    __slots__ = ("lineage", "under_way", "version")
+    __slots__ = ("fence", "lineage", "timeout_at_ms", "under_way", "version", "wake")
 
     def __init__(self, root: Promise, version: int, dialect: Dialect) -> None:
-        self.version = version
+        self.version = self.fence = version
+        self.timeout_at_ms = root.timeout_at_ms
         self.lineage = Lineage(root, dialect)
+        self.wake: Callable[[], Awaitable[bool]] | None = None
         self.under_way: set[Write] = set()
 
 
@@ -100,12 +108,12 @@ class RemoteFences:
 
     def let_go(self, id: str, version: int) -> None:
         """The task is not held at this version any more."""
-        if self._of(id, version) is not None:
+        if self.of(id, version) is not None:
             del self._held[id]
 
     async def quiet(self, id: str, version: int) -> None:
         """Return when nothing of the execution is on the way any more."""
-        held = self._of(id, version)
+        held = self.of(id, version)
         if held is not None and held.under_way:
             await asyncio.wait(list(held.under_way))
 
@@ -123,7 +131,7 @@ class RemoteFences:
         self, id: str, version: int, promise: Promise, acked: Acked | None, context: Any
     ) -> Refusal | None:
         """Create a promise; `acked` follows."""
-        held = self._of(id, version)
+        held = self.of(id, version)
         if held is None:
             return LOST
         work = partial(self._create, id, held, promise)
@@ -139,7 +147,7 @@ class RemoteFences:
         context: Any,
     ) -> Refusal | None:
         """Settle a promise; `acked` follows."""
-        held = self._of(id, version)
+        held = self.of(id, version)
         if held is None:
             return LOST
         work = partial(self._settle, id, held, request)
@@ -150,14 +158,15 @@ class RemoteFences:
         self, id: str, version: int, state: PromiseState, value: Value, acked: Acked, context: Any
     ) -> Refusal | None:
         """End the task; `acked` follows."""
-        held = self._of(id, version)
+        held = self.of(id, version)
         if held is None:
             return LOST
         work = partial(self._fulfill, id, held, state, value)
         self._begin(held, work, acked, context, before=list(held.under_way))
         return None
 
-    def _of(self, id: str, version: int) -> Held | None:
+    def of(self, id: str, version: int) -> Held | None:
+        """What is held under this version, if it is."""
         held = self._held.get(id)
         return held if held is not None and held.version == version else None
 
@@ -245,10 +254,12 @@ class RemoteFences:
         self, id: str, held: Held, state: PromiseState, value: Value
     ) -> Promise | Refusal:
         settle = PromiseSettle(id, state, value)
-        reply = await self._patiently(TaskFulfill(id, held.version, settle))
+        if held.wake is not None and not await held.wake():
+            return LOST
+        reply = await self._patiently(TaskFulfill(id, held.fence, settle))
         if reply.status in _BAD:
             settle = _rejected(id, "record", reply)
-            reply = await self._patiently(TaskFulfill(id, held.version, settle))
+            reply = await self._patiently(TaskFulfill(id, held.fence, settle))
         self._gone(id, held.version)
         return self._answer(id, held, reply)
 
@@ -259,7 +270,9 @@ class RemoteFences:
         is_foreign = not held.lineage.covers(action.id)
         if is_foreign and not self._fences_foreign:
             return await self._patiently(action)
-        reply = await self._patiently(TaskFence(id, held.version, action))
+        if held.wake is not None and not await held.wake():
+            return Reply(_CONFLICT, error="the task was taken over while it was parked")
+        reply = await self._patiently(TaskFence(id, held.fence, action))
         if reply.inner is not None:
             reply = reply.inner
         if is_foreign and reply.status in _BAD:
@@ -282,7 +295,7 @@ class RemoteFences:
     def _answer(self, id: str, held: Held, reply: Reply) -> Promise | Refusal:
         if reply.status == _DONE and reply.promise is not None:
             return reply.promise
-        level = logging.DEBUG if reply.status == 409 else logging.WARNING
+        level = logging.DEBUG if reply.status == _CONFLICT else logging.WARNING
         logger.log(level, "a write of %r is refused (%s): %s", id, reply.status, reply.error)
         self._gone(id, held.version)
         return LOST

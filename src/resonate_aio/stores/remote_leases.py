@@ -32,18 +32,31 @@ class Lease:
     """One task that this client holds.
 
     Attributes:
+        version, fence: At which it was claimed, and at which it is held now (S64).
         since_s, read_s: Loop time at which it was taken, and was last known to be held.
         is_ending: Its end is on the way: nothing about it is to be asked.
+        is_parked: The task is suspended: there is no lease to keep, but it is ours to take.
     """
 
-    __slots__ = ("id", "is_ending", "is_watched", "pid", "read_s", "since_s", "version")
+    __slots__ = (
+        "fence",
+        "id",
+        "is_ending",
+        "is_parked",
+        "is_watched",
+        "pid",
+        "read_s",
+        "since_s",
+        "version",
+    )
 
     def __init__(self, id: str, version: int, pid: str, now_s: float) -> None:
         self.id = id
-        self.version = version
+        self.version = self.fence = version
         self.pid = pid
         self.since_s = self.read_s = now_s
         self.is_ending = False
+        self.is_parked = False
         self.is_watched = False
 
 
@@ -54,6 +67,7 @@ class RemoteLeases:
         ask: Carries out one request.
         beat: Extends the leases of one holder.
         watch, unwatch: Hear when a promise is settled.
+        gone: Told (id, version) of a lease that was found to have ended.
         ttl_s: How long a lease lasts without a heartbeat.
     """
 
@@ -63,6 +77,7 @@ class RemoteLeases:
         beat: Callable[[str, tuple[TaskRef, ...]], Coroutine[Any, Any, Reply]],
         watch: Callable[[str, Callable[[Promise], None]], None],
         unwatch: Callable[[str, Callable[[Promise], None]], None],
+        gone: Callable[[str, int], None],
         *,
         ttl_s: float,
         rng: Random,
@@ -71,6 +86,7 @@ class RemoteLeases:
         self._beat = beat
         self._watch = watch
         self._unwatch = unwatch
+        self._gone = gone
         self._ttl_s = ttl_s
         self._rng = rng
         self._held: dict[str, Lease] = {}
@@ -90,7 +106,11 @@ class RemoteLeases:
     def is_held(self, id: str, version: int) -> bool:
         """Whether this client holds the task at this version, as far as it knows."""
         lease = self._held.get(id)
-        return lease is not None and lease.version == version
+        return lease is not None and lease.fence == version and not lease.is_parked
+
+    def _of(self, id: str, version: int) -> Lease | None:
+        lease = self._held.get(id)
+        return lease if lease is not None and lease.version == version else None
 
     def hold(self, id: str, version: int, pid: str) -> None:
         """A lease was given to this holder just now."""
@@ -101,13 +121,36 @@ class RemoteLeases:
 
     def ending(self, id: str, version: int) -> None:
         """The end of the task is on the way."""
-        if self.is_held(id, version):
-            self._held[id].is_ending = True
+        lease = self._of(id, version)
+        if lease is not None:
+            lease.is_ending = True
+
+    def park(self, id: str, version: int) -> str | None:
+        """The task is suspended, its execution stays here (S64).
+
+        Returns:
+            The name it was held under; None if it is not held any more.
+        """
+        lease = self._of(id, version)
+        if lease is None:
+            return None
+        lease.is_parked = True
+        self._watch_root(lease)
+        return lease.pid
+
+    def unpark(self, id: str, version: int, fence: int) -> None:
+        """The task was taken again, at this version."""
+        lease = self._of(id, version)
+        if lease is not None:
+            lease.is_parked = False
+            lease.fence = fence
+            lease.since_s = lease.read_s = asyncio.get_running_loop().time()
 
     def let_go(self, id: str, version: int) -> None:
         """The lease is not held any more. Unknown ones are ignored."""
-        if self.is_held(id, version):
-            lease = self._held.pop(id)
+        lease = self._of(id, version)
+        if lease is not None:
+            del self._held[id]
             if lease.is_watched:
                 self._unwatch(id, self._settled)
 
@@ -138,17 +181,24 @@ class RemoteLeases:
         now_s = loop.time()
         due: dict[str, list[TaskRef]] = {}
         for lease in list(self._held.values()):
-            if lease.is_ending or now_s - lease.since_s < self._ttl_s / (2 * _BEATS):
+            if (
+                lease.is_ending
+                or lease.is_parked
+                or now_s - lease.since_s < self._ttl_s / (2 * _BEATS)
+            ):
                 continue
-            due.setdefault(lease.pid, []).append(TaskRef(lease.id, lease.version))
-            if not lease.is_watched:
-                lease.is_watched = True
-                self._watch(lease.id, self._settled)
+            due.setdefault(lease.pid, []).append(TaskRef(lease.id, lease.fence))
+            self._watch_root(lease)
             if now_s - lease.read_s >= self._ttl_s:
                 lease.read_s = now_s
                 self._spawn(self._read(lease))
         for pid, refs in due.items():
             self._spawn(self._beat(pid, tuple(refs)))
+
+    def _watch_root(self, lease: Lease) -> None:
+        if not lease.is_watched:
+            lease.is_watched = True
+            self._watch(lease.id, self._settled)
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> None:
         task = asyncio.get_running_loop().create_task(work, context=ContextVars())
@@ -176,17 +226,17 @@ class RemoteLeases:
             except ResonateStoreError as error:
                 logger.error("whether %r is still held cannot be told: %s", lease.id, error)
                 return
-        if self._held.get(lease.id) is not lease or lease.is_ending:
+        if self._held.get(lease.id) is not lease or lease.is_ending or lease.is_parked:
             return
         is_ours = (
             task is not None
             and task.state is TaskState.ACQUIRED
-            and task.version == lease.version
+            and task.version == lease.fence
             and task.pid in {None, lease.pid}
         )
         if is_ours or (task is None and reply.status != _ABSENT):
             return
-        self.let_go(lease.id, lease.version)
+        self._gone(lease.id, lease.version)
         if self.lost is not None:
             self.lost(lease.id, lease.version)
 
@@ -196,7 +246,7 @@ class RemoteLeases:
         if lease is None or lease.is_ending or is_pending(promise):
             return
         lease.is_watched = False
-        self.let_go(lease.id, lease.version)
+        self._gone(lease.id, lease.version)
         if promise.settled_at_ms is None:  # it vanished
             if self.lost is not None:
                 self.lost(lease.id, lease.version)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextvars import Context as ContextVars
 from random import Random
 from typing import Final
@@ -31,6 +31,7 @@ AGAIN_S: Final = 60.0
 
 _DONE: Final = 200
 _ABSENT: Final = 404
+_SLOWER: Final = 10
 _AT_ONCE: Final = 16
 """Registrations under way at a time: ten thousand watches must not fill the session."""
 
@@ -68,6 +69,7 @@ class RemoteWatches:
         self._again_s = again_s
         self._watchers: dict[str, list[Settled]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._slow: set[str] = set()
         self._due: deque[str] = deque()
         self._queued: set[str] = set()
         self._under_way: set[asyncio.Task[None]] = set()
@@ -93,6 +95,7 @@ class RemoteWatches:
         """Forget every watch; nobody is told of anything any more."""
         self._is_open = False
         self._watchers.clear()
+        self._slow.clear()
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
@@ -119,9 +122,24 @@ class RemoteWatches:
                 self._forget(id)
 
     def register_all(self) -> None:
-        """What was sent meanwhile is lost: register every listener anew, now."""
+        """What was sent meanwhile is lost: register every listener anew, now.
+
+        Not what parked executions wait for: their tasks are offered until they are taken (R6).
+        """
         for id in list(self._watchers):
-            self._register(id)
+            if id not in self._slow:
+                self._register(id)
+
+    def slow_down(self, ids: Iterable[str]) -> None:
+        """These are waited for by what may sleep for long (S64): ask for them now and then only."""
+        self._slow.update(id for id in ids if id in self._watchers)
+
+    def speed_up(self, ids: Iterable[str]) -> None:
+        """These are waited for by what is awake again: look at each of them now."""
+        for id in ids:
+            self._slow.discard(id)
+            if id in self._watchers:
+                self._register(id)
 
     def settled(self, promise: Promise) -> None:
         """A promise was seen settled."""
@@ -140,6 +158,7 @@ class RemoteWatches:
 
     def _forget(self, id: str) -> None:
         self._watchers.pop(id, None)
+        self._slow.discard(id)
         timer = self._timers.pop(id, None)
         if timer is not None:
             timer.cancel()
@@ -201,5 +220,7 @@ class RemoteWatches:
         if before is not None:
             before.cancel()
         delay_s = self._again_s * (0.75 + self._rng.random() / 2)
+        if id in self._slow:
+            delay_s *= _SLOWER
         loop = asyncio.get_running_loop()
         self._timers[id] = loop.call_later(delay_s, self._register, id, context=ContextVars())
