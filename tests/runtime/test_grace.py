@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from tests.robustness.lives import Client, Life, live
 
 import resonate_aio
 from resonate_aio import Context, Resonate
+from resonate_aio.aiohttp import setup
 from resonate_aio.errors import ResonateShutdownError
 from resonate_aio.retry_policies import Constant, Never
 from resonate_aio.runtime.settings import Settings
@@ -394,3 +396,23 @@ def test_sigterm(tmp_path: Path) -> None:
     assert process.stdout.readline().strip() == "flow.3"
     process.kill()
     assert process.communicate(timeout=20) == ("", "")  # nothing else ran again
+
+
+async def test_an_application_passes_it_on() -> None:
+    """K18: what `setup` was given counts, whatever the client was given."""
+    resonate, steps = Resonate(stop_timeout=60), Steps()
+    resonate.register(steps.lasting, name="lasting")
+    app = web.Application()
+    setup(app, resonate, stop_timeout=0.2)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    handles = [resonate.begin_run(f"{n}", steps.lasting, n) for n in (0.05, 3600)]
+    await handles[0].created()
+    begun_s = time.monotonic()
+    await runner.cleanup()
+    assert 0.2 <= time.monotonic() - begun_s < 20
+    assert await handles[0] == 0.05
+    with pytest.raises(ResonateShutdownError):
+        await handles[1]
+    with pytest.raises(ValueError, match="stop_timeout"):
+        setup(web.Application(), resonate, stop_timeout=-1)
