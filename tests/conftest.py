@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 from collections.abc import Iterator
 
 import pytest
@@ -18,6 +19,15 @@ def _the_dead_are_not_searched() -> Iterator[None]:
     yield
     if len(GRAVEYARD) > before:
         gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def _the_next_test_hears_what_is_logged() -> Iterator[None]:
+    """Programs under test may silence the library, whose logger all tests of a process share."""
+    logger = logging.getLogger("resonate_aio")
+    level = logger.level
+    yield
+    logger.setLevel(level)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
