@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 import orjson
+from tests.remote.rules import LENIENT, SimRules
 
 from resonate_aio.clock import Clock
 from resonate_aio.machine.deadlines import PROMISE
@@ -50,32 +51,6 @@ from resonate_aio.transports.sse import SseMessages, SsePatience
 URL = "http://sim.invalid"
 
 
-class SimRules(msgspec.Struct, frozen=True):
-    """In what real servers differ (current-protocol §0a, §1, §7).
-
-    Attributes:
-        origins: Ids of one request must share their origin, read in this dialect.
-        sweeps_targeted: Only promises with a target are swept.
-        preload: How many promises of the branch an acquire shows; None: all.
-        searches: Whether searches are served.
-        timer_target: Whether a timer may carry a target.
-    """
-
-    origins: Dialect | None = None
-    sweeps_targeted: bool = False
-    preload: int | None = None
-    searches: bool = True
-    timer_target: bool = True
-
-
-LENIENT = SimRules()
-RELEASE = SimRules()
-NEWEST = SimRules(origins=Dialect.DOT, sweeps_targeted=True)
-COLON = SimRules(origins=Dialect.COLON, preload=10)
-BARE = SimRules(preload=0, searches=False, timer_target=False)
-"""Like the server inside PostgreSQL: no preload, no search."""
-
-
 class SimServer:
     """A server of the current protocol that lives beside the event loops of its clients."""
 
@@ -99,6 +74,11 @@ class SimServer:
         self.streams.clear()
         self._timer = None
         self._arm()
+
+    @property
+    def clock(self) -> Clock | None:
+        """The clock of the loop it lives on, as its clients read it."""
+        return self._clock
 
     def now_ms(self) -> int:
         assert self._clock is not None
@@ -401,4 +381,4 @@ def remote_store(
             rng=Random(13),
         )
 
-    return RemoteStore(http, messages, ttl_s=ttl_s, dialect=dialect)
+    return RemoteStore(http, messages, ttl_s=ttl_s, dialect=dialect, clock=net.server.clock)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from tests.remote.sim import LENIENT, SimNet, SimRules, SimServer, remote_store
+from tests.remote.rules import LENIENT, SimRules
+from tests.remote.sim import SimNet, SimServer, remote_store
 
 from resonate_aio.protocol.dialects import Dialect
 from resonate_aio.stores.base import Store

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from tests.programs import PROGRAMS, World
-from tests.remote.sim import BARE, COLON, LENIENT, NEWEST, SimRules
+from tests.remote.rules import BARE, COLON, LENIENT, NEWEST, SimRules
 from tests.remote.stage import stage_of
 
 from resonate_aio import Resonate

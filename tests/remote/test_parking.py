@@ -7,8 +7,8 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from tests.remote.sim import LENIENT, NEWEST, SimRules
-from tests.remote.test_store import World, fault_once
+from tests.remote.rules import LENIENT, NEWEST, SimRules
+from tests.remote.world import World, fault_once
 
 from resonate_aio import Context
 from resonate_aio.protocol.dialects import Dialect

@@ -96,7 +96,9 @@ class LegacyStore:
         self._holding = Holding(
             self._rest, self._leases, self._clock, http.rng, self._spawn, ttl_s=ttl_s
         )
-        self._watches = RemoteWatches(self._ask_for_watch, http.rng, url=http.url, again_s=again_s)
+        self._watches = RemoteWatches(
+            self._ask_for_watch, http.rng, url=http.url, clock=self._clock, again_s=again_s
+        )
         self._messages = Messages(messages, self._leases, self._holding, self._watches, self._spawn)
         self._requests = Requests(
             self._rest,

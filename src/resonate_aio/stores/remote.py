@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from ..clock import Clock, SystemClock
 from ..errors import ResonateStoreError
 from ..protocol.addresses import as_servers_read_it
 from ..protocol.dialects import (
@@ -79,6 +80,7 @@ class RemoteStore:
         messages: Makes the source of this client's messages.
         ttl_s: How long a lease lasts without a heartbeat, in seconds.
         dialect: Of the ids below the roots that this client begins (S61).
+        clock: Where the time is read; the system's by default.
 
     Raises:
         ValueError: The ttl is shorter than a tenth of a second.
@@ -94,12 +96,14 @@ class RemoteStore:
         *,
         ttl_s: float = TTL_S,
         dialect: Dialect = Dialect.DOT,
+        clock: Clock | None = None,
     ) -> None:
         if not ttl_s >= 0.1:
             raise ValueError(f"ttl must be at least 0.1 s, got {ttl_s!r}")
         self.http = http
         self.ttl_ms = int(ttl_s * 1000)
         self._dialect = dialect
+        self._clock: Clock = clock if clock is not None else SystemClock()
         self._make_source = messages
         self._incarnation = ""
         self._users = 0
@@ -112,7 +116,7 @@ class RemoteStore:
         self._calls = RemoteCalls(http)
         self._server = RemoteServer(self._calls, self._dialect)
         self._fences = RemoteFences(self._ask, self._server.sweeps_all, self._gone, http.rng)
-        self._watches = RemoteWatches(self._ask, http.rng, url=http.url)
+        self._watches = RemoteWatches(self._ask, http.rng, url=http.url, clock=self._clock)
         self._leases = RemoteLeases(
             self._ask,
             self._server.beat,
