@@ -20,7 +20,8 @@ from tests.legacy.fake import FakeLegacy
 from tests.remote.sim import SimHttp, SimNet, SimStream
 
 from resonate_aio.stores.base import Store
-from resonate_aio.stores.http_session import Answer, Patience
+from resonate_aio.stores.http_answers import Answer
+from resonate_aio.stores.http_session import Patience
 from resonate_aio.stores.legacy import LegacyStore
 from resonate_aio.stores.legacy_messages import Decode, poll_endpoints
 from resonate_aio.testing import SimClock, SimLoop

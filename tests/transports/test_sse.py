@@ -251,6 +251,22 @@ def test_refused_credentials_are_said_and_not_hammered(
     assert str(status) in caplog.records[0].getMessage()
 
 
+def test_an_outage_and_its_end_are_said_once_each(caplog: pytest.LogCaptureFixture) -> None:
+    """A stream that ends and comes back is not worth a word; one that stays away is."""
+    away = [ConnectionError("refused")] * 4
+    script = Script(
+        *(Scripted((6, execute("a"))), *away),
+        *(Scripted((6, execute("b"))), Scripted((6, execute("c")), ends=False)),
+    )
+    with caplog.at_level(logging.WARNING, "resonate_aio.transports"):
+        heard = run(lambda: Heard(script).until(60))
+    assert heard.ids == ["a", "b", "c"]
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 2
+    assert "no message stream (ConnectionError('refused'))" in said[0]
+    assert said[1] == "connected again: messages for group/pid are coming"
+
+
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 302])
 def test_any_other_status_is_tried_again(status: int) -> None:
     script = Script(Scripted(status=status), Scripted((0, execute("a")), ends=False))

@@ -14,7 +14,8 @@ from typing import Final
 import orjson
 
 from ..protocol.envelope import salvaged
-from .http_session import Answer, HttpSession, TroubleError
+from .http_answers import Answer, TroubleError
+from .http_session import HttpSession
 
 _PROBE: Final = "resonate-aio.hello"
 _ROUTE: Final = f"/promises/{_PROBE}"

@@ -7,7 +7,8 @@ bounded back-off and all of them together with a bounded rate. Only refused cred
 403) are raised, at once. A lane of its own keeps heartbeats from waiting behind other work.
 With `stream`, the same session opens responses without an end.
 
-This is the only file of the stores that knows aiohttp; it knows no promise and no task.
+What an answer says by itself is `http_answers`' affair. This is the only file of the stores
+that knows aiohttp; it knows no promise and no task.
 """
 
 from __future__ import annotations
@@ -18,19 +19,18 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from enum import Enum, auto
 from random import Random
 from typing import Any, Final, TypeVar
 
 import aiohttp
 import msgspec
-import orjson
 from yarl import URL
 
 from ..backoff import Backoff
 from ..errors import ResonateStoreError
+from ..outage import Outage
+from .http_answers import REFUSED, Answer, TroubleError, check, checked_url, refusal
 from .http_resolver import Resolver
 
 logger = logging.getLogger("resonate_aio.stores.http")
@@ -40,10 +40,6 @@ Token = str | Callable[[], str | Awaitable[str]]
 """A bearer token, or a function that gives the one that is valid now."""
 
 _ANSWER_LIMIT_BYTES: Final = 256 * 1024 * 1024
-_TOO_MANY: Final = 429
-_NOT_SERVED: Final = 501
-REFUSED: Final = frozenset({401, 403})
-_SHOWN: Final = 200
 _KEEP_ALIVE: Final = (("TCP_KEEPIDLE", 20), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 4))
 
 
@@ -73,30 +69,6 @@ class Patience(msgspec.Struct, frozen=True):
     most_s: float = 10.0
     pace_s: float = 0.005
     connections: int = 64
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """A whole HTTP answer."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-
-class TroubleError(Exception):
-    """An answer that says nothing about the request: it is sent again.
-
-    Args:
-        reason: For the log.
-        after_s: How long the other side asked to wait.
-        untouched: The request was surely not carried out.
-    """
-
-    def __init__(self, reason: str, *, after_s: float = 0.0, untouched: bool = False) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.after_s = after_s
-        self.untouched = untouched
 
 
 class OpenStream:
@@ -149,7 +121,7 @@ class HttpSession:
         patience: Patience | None = None,
         rng: Random | None = None,
     ) -> None:
-        self._url = _checked(url)
+        self._url = checked_url(url)
         self._token = token
         self._auth = auth
         self.patience = patience if patience is not None else Patience()
@@ -159,8 +131,7 @@ class HttpSession:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._work = asyncio.Semaphore(self.patience.connections)
         self._next_repeat_s = 0.0
-        self._troubled = 0
-        self._said_s = 0.0
+        self._outage = Outage()
 
     @property
     def url(self) -> str:
@@ -258,7 +229,7 @@ class HttpSession:
                         answer = await self._send(method, path, body, headers, answer_s)
                 else:
                     answer = await self._send(method, path, body, headers, answer_s)
-                self._check(answer, refusals)
+                check(self.url, answer, refusals)
                 result = read(answer)
             except TroubleError as trouble:
                 maybe_done |= not trouble.untouched
@@ -313,25 +284,7 @@ class HttpSession:
 
     def refused(self, answer: Answer) -> ResonateStoreError:
         """The error that says the server refuses the credentials."""
-        return ResonateStoreError(
-            f"the server at {self._url} refuses the credentials ({answer.status}"
-            f"{_reason_in(answer)}): check token= or auth=, or RESONATE_TOKEN",
-            answer.status,
-        )
-
-    def _check(self, answer: Answer, refusals: frozenset[int]) -> None:
-        """What a status says by itself, whoever sent it."""
-        status = answer.status
-        if status in refusals:
-            raise self.refused(answer)
-        if status == _TOO_MANY:
-            raise TroubleError(
-                "429 too many requests", after_s=retry_after_s(answer), untouched=True
-            )
-        if status >= 500 and status != _NOT_SERVED:
-            raise TroubleError(
-                f"status {status}{_reason_in(answer)}", after_s=retry_after_s(answer)
-            )
+        return refusal(self.url, answer)
 
     async def _pace(self) -> None:
         """Bound the rate of repeated requests over the whole session."""
@@ -342,18 +295,14 @@ class HttpSession:
             await asyncio.sleep(at_s - now_s)
 
     def _say_trouble(self, what: str, reason: str, delay_s: float) -> None:
-        """One warning when trouble begins, then one a minute: not one a request."""
-        self._troubled += 1
-        now_s = asyncio.get_running_loop().time()
-        level = logging.DEBUG
-        if self._troubled == 1 or now_s - self._said_s >= 60:
-            level, self._said_s = logging.WARNING, now_s
+        """A warning when trouble begins, then one a minute: not one a request."""
+        is_worth_it = self._outage.failed(asyncio.get_running_loop().time())
+        level = logging.WARNING if is_worth_it else logging.DEBUG
         logger.log(level, "%s: %s: %s; tried again in %.2g s", self._url, what, reason, delay_s)
 
     def _answered(self) -> None:
-        if self._troubled > 1:
-            logger.info("%s answers again", self._url)
-        self._troubled = 0
+        if self._outage.worked():  # as loud as the trouble was: who read that reads this
+            logger.warning("%s: connected again", self._url)
 
     # -- streams
 
@@ -411,20 +360,6 @@ def _socket(address: Any) -> socket.socket:
     return made
 
 
-def retry_after_s(answer: Answer) -> float:
-    """What a Retry-After header asks for, in seconds; 0 where there is none to read."""
-    text = answer.headers.get("Retry-After", "").strip()
-    if text.isascii() and text.isdigit() and len(text) < 9:
-        return float(text)
-    try:
-        at = parsedate_to_datetime(text)
-    except ValueError:
-        return 0.0
-    if at.tzinfo is None:
-        at = at.replace(tzinfo=UTC)
-    return max((at - datetime.now(UTC)).total_seconds(), 0.0)
-
-
 async def _whole(response: aiohttp.ClientResponse) -> bytes:
     """The whole body, as long as it stays within reason."""
     parts: list[bytes] = []
@@ -435,34 +370,3 @@ async def _whole(response: aiohttp.ClientResponse) -> bytes:
             raise TroubleError(f"an answer of more than {_ANSWER_LIMIT_BYTES} bytes")
         parts.append(chunk)
     return b"".join(parts)
-
-
-def _reason_in(answer: Answer) -> str:
-    """The start of a short textual answer, for a message; nothing of a page of HTML."""
-    text = answer.body[:_SHOWN].decode(errors="replace").strip()
-    try:
-        found = orjson.loads(answer.body) if text.startswith("{") else None
-    except orjson.JSONDecodeError:
-        found = None
-    if isinstance(found, dict):
-        text = next((str(found[name]) for name in ("data", "error") if name in found), text)
-        text = text[:_SHOWN]
-    if not text or "<" in text:
-        return ""
-    return ", " + (text if text.isprintable() else ascii(text))
-
-
-def _checked(url: str) -> str:
-    if not isinstance(url, str):
-        raise TypeError(f"url is a string, got {url!r}")
-    parts = URL(url.strip())
-    if parts.scheme not in {"http", "https"} or not parts.host:
-        shown = parts.with_user(None) if parts.host else url
-        raise ValueError(f"url must be http://host:port or https://host:port, got {str(shown)!r}")
-    if parts.user or parts.password:
-        raise ValueError(
-            f"url must not carry credentials ({parts.with_user(None)}): give auth= or token="
-        )
-    if parts.query_string or parts.fragment:
-        raise ValueError(f"url must have no query and no fragment, got {url!r}")
-    return str(parts).rstrip("/")

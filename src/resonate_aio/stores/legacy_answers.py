@@ -16,7 +16,7 @@ import orjson
 from ..protocol.fields import FieldError, integer, items, mapping, text
 from ..protocol.records import Promise
 from . import legacy_codec as codec
-from .http_session import Answer, TroubleError
+from .http_answers import Answer, TroubleError
 
 NOT_HERE: Final = 404
 FORBIDDEN: Final = 403

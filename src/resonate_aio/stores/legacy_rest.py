@@ -20,7 +20,8 @@ from ..protocol.idempotency import CREATE_KEY, SETTLE_KEY
 from ..protocol.records import Promise, PromiseState, Schedule, Value, is_pending
 from ..protocol.requests import PromiseCreate, ScheduleCreate
 from . import legacy_codec as codec
-from .http_session import Answer, HttpSession, Lane
+from .http_answers import Answer
+from .http_session import HttpSession, Lane
 from .legacy_answers import (
     FORBIDDEN,
     NOT_HERE,

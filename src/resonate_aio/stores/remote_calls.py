@@ -31,7 +31,8 @@ from ..protocol.requests import (
     TaskRelease,
     TaskSuspend,
 )
-from .http_session import REFUSED, Answer, HttpSession, Lane, TroubleError
+from .http_answers import REFUSED, Answer, TroubleError
+from .http_session import HttpSession, Lane
 
 _PATH: Final = "/"
 _NOT_SERVED: Final = 501

@@ -23,6 +23,7 @@ import orjson
 
 from ..backoff import Backoff
 from ..errors import ResonateStoreError
+from ..outage import Outage
 from ..protocol.requests import Message
 from ..protocol.sse import SseParser
 
@@ -107,6 +108,7 @@ class SseMessages:
         self._beat_s: float | None = None
         self._asked_s = 0.0
         self._heard = False
+        self._outage = Outage()
 
     @property
     def is_connected(self) -> bool:
@@ -173,19 +175,27 @@ class SseMessages:
             self._say(status, why, delay_s, backoff.failures)
             await asyncio.sleep(delay_s)
 
-    @staticmethod
-    def _say(status: int, why: str, delay_s: float, failures: int) -> None:
+    def _say(self, status: int, why: str, delay_s: float, failures: int) -> None:
+        now_s = asyncio.get_running_loop().time()
         if status in _REFUSED:
-            logger.error(
+            logger.log(
+                logging.ERROR if self._outage.failed(now_s) else logging.DEBUG,
                 "the server refuses this client's messages (%s): check token and group; next "
                 "try in %.0f s",
                 why,
                 delay_s,
             )
+            return
+        level = logging.INFO  # streams end now and then
+        if failures > 1:  # one that does not come back is worth a word
+            level = logging.WARNING if self._outage.failed(now_s) else logging.DEBUG
+        logger.log(level, "no message stream (%s), next try in %.2g s", why, delay_s)
+
+    def _say_connected(self, group: str, pid: str) -> None:
+        if self._outage.worked():  # as loud as the outage was: who read that reads this
+            logger.warning("connected again: messages for %s/%s are coming", group, pid)
         else:
-            # Streams end now and then; one that does not come back is worth a word.
-            level = logging.WARNING if failures > 1 else logging.INFO
-            logger.log(level, "no message stream (%s), next try in %.2g s", why, delay_s)
+            logger.info("messages for %s/%s are coming", group, pid)
 
     async def _follow(self, endpoint: Endpoint, group: str, pid: str) -> int:
         """Read one stream to its end; the status it was answered with."""
@@ -196,7 +206,7 @@ class SseMessages:
             if stream.status != _OK:
                 return stream.status
             self._is_up = True
-            logger.info("messages for %s/%s are coming", group, pid)
+            self._say_connected(group, pid)
             if self._connected is not None:
                 self._connected()
             await self._read(stream)
