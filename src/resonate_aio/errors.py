@@ -12,7 +12,8 @@
     │   └── ResonateTimedoutError     its promise passed its deadline
     ├── ResonateStoreError            what the store or server did
     │   ├── StoreOwnedError           another process owns the file (S44)
-    │   └── StoreSchemaError          not our file, or one of a newer version
+    │   ├── StoreSchemaError          not our file, or one of a newer version
+    │   └── UnreadableRecordError     one record of it was changed so that it means nothing
     ├── ResonateShutdownError         the client stopped while somebody waited
     └── InternalError                 our bug: an impossible pair of state and event
 
@@ -158,6 +159,28 @@ class StoreOwnedError(ResonateStoreError):
 
 class StoreSchemaError(ResonateStoreError):
     """The file is not a store of ours, or was written by a newer version; it is untouched."""
+
+
+class UnreadableRecordError(ResonateStoreError):
+    """What is stored under an id means nothing any more: somebody else wrote into its row.
+
+    The row is left as it is, and set aside; every other one goes on (law 14).
+
+    Attributes:
+        kind: What it is a record of: `promise` or `schedule`.
+        id: Its id.
+        fault: What is wrong with it, in words.
+    """
+
+    def __init__(self, kind: str = "promise", id: str = "", fault: str = "") -> None:
+        self.kind = kind
+        self.id = id
+        self.fault = fault
+        super().__init__(
+            f"{kind} {id!r} is set aside, its row cannot be read: {fault}. It was left as it is: "
+            "stop every process that uses the store, then put the row right or delete it",
+            500,
+        )
 
 
 class ResonateShutdownError(ResonateError):

@@ -38,14 +38,8 @@ from resonate_aio.stores.memory import MemoryStore
 from resonate_aio.stores.owner_lock import OwnerLock
 from resonate_aio.stores.sqlite import SqliteStore
 from resonate_aio.stores.sqlite_file import delay_ms, recover
-from resonate_aio.stores.sqlite_rows import (
-    SCHEMA,
-    SELECT,
-    Stored,
-    stored_of,
-    upsert,
-    upsert_leaves,
-)
+from resonate_aio.stores.sqlite_reading import stored_of
+from resonate_aio.stores.sqlite_rows import SCHEMA, SELECT, Stored, upsert, upsert_leaves
 
 
 def mode_of(path: Path) -> int:
@@ -320,15 +314,17 @@ def test_counting_the_lapses_of_ten_thousand_tasks_is_quick(path: Path) -> None:
     connection.execute("BEGIN")
     insert = (
         "INSERT INTO promises (id, state, timeout_at_ms, created_at_ms, settled_at_ms, owner,"
-        " task_state, version, acquired_at_ms, lapses) VALUES (?, ?, 9999, 1, ?, ?, ?, 1, ?, 0)"
+        " task_state, version, acquired_at_ms, lapses, tags)"
+        " VALUES (?, ?, 9999, 1, ?, ?, ?, 1, ?, 0, ?)"
     )
+    target = '{"resonate:target":"poll://any@default"}'
     for n in range(10_000):
         root = f"r{n}"
-        connection.execute(insert, (root, "pending", None, "", "acquired", 50))
+        connection.execute(insert, (root, "pending", None, "", "acquired", 50, target))
         settled_at_ms = 60 if n % 2 else 40
         connection.executemany(
             insert,
-            [(f"{root}.{c}", "resolved", settled_at_ms, root, None, None) for c in range(10)],
+            [(f"{root}.{c}", "resolved", settled_at_ms, root, None, None, None) for c in range(10)],
         )
     connection.execute("COMMIT")
     started = time.perf_counter()

@@ -8,7 +8,7 @@ part of the promises only: see `ids_named`, `load` and `forget`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Any, Final
 
 from ..protocol import requests as r
@@ -298,6 +298,15 @@ class PromiseMachine(State):
         """Take a stored schedule into memory without marking it changed."""
         self.schedules[schedule.id] = schedule
         self.deadlines.arm(SCHEDULE, schedule.id, schedule.next_run_at_ms)
+
+    def schedules_creating(self, ids: Container[str], now_ms: int) -> list[str]:
+        """The schedules that are due to create one of these promises."""
+        return steps.schedules_creating(self, ids, now_ms)
+
+    def unload_schedule(self, id: str) -> None:
+        """Drop a schedule from memory without marking it changed: it fires no more."""
+        del self.schedules[id]
+        self.deadlines.disarm(SCHEDULE, id)
 
     def forget_untagged(self, ids: Iterable[str]) -> None:
         """Drop settled promises that carry no tags: they never had a task or a branch."""

@@ -7,6 +7,7 @@ the step that settles.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Final
 
 from .deadlines import LEASE, PROMISE, RETRY, SCHEDULE, Entry
@@ -64,6 +65,16 @@ def ids_swept(state: State, now_ms: int) -> tuple[str, ...]:
         if due_ms <= now_ms:
             ids.update(dict.fromkeys(due_ids(state.schedules[id], now_ms, FIRES_PER_SWEEP)))
     return tuple(ids)
+
+
+def schedules_creating(state: State, ids: Container[str], now_ms: int) -> list[str]:
+    """The schedules due by now that would create one of these ids in the next sweep."""
+    return [
+        id
+        for id, due_ms in state.deadlines.armed[SCHEDULE].items()
+        if due_ms <= now_ms
+        and any(due in ids for due in due_ids(state.schedules[id], now_ms, FIRES_PER_SWEEP))
+    ]
 
 
 def _step(state: State, entry: Entry, now_ms: int) -> None:

@@ -16,6 +16,7 @@ from ..errors import (
     InternalError,
     NonDeterminismError,
     ResonateStoreError,
+    UnreadableRecordError,
     ValueCodecError,
 )
 from ..execution.call import ASKED, DETACHED, RUN, TIMEOUT, CallKind
@@ -30,7 +31,7 @@ from ..protocol.failures import failure_value
 from ..protocol.idempotency import key_for, refuse_other_creator, tagged
 from ..protocol.records import EMPTY, Promise, PromiseState, Value, is_pending
 from ..protocol.values import are_plain, encode
-from ..stores.base import LOST, Refusal
+from ..stores.base import LOST, UNREADABLE, Refusal
 from .encoding import describe
 from .functions import INLINE
 from .options import NO_OPTIONS, with_key
@@ -226,6 +227,10 @@ class Asking:
         """The store acknowledged a create somebody waits for."""
         execution = call.home.execution
         if execution.life is not ALIVE:
+            return
+        if standing is UNREADABLE:
+            error = UnreadableRecordError("promise", call.promise_id, "the store's log says why")
+            self._scheduler.executions.stopped(execution, error)
             return
         if isinstance(standing, Refusal):
             self._scheduler.executions.lost(execution, call)

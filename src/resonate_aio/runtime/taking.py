@@ -16,6 +16,7 @@ from ..errors import (
     FunctionNotFoundError,
     ResonateError,
     ResonateStoreError,
+    UnreadableRecordError,
     ValueCodecError,
 )
 from ..protocol.records import Promise, Task, TaskState, is_pending, is_timer
@@ -102,9 +103,14 @@ class Taking:
         except ResonateError as error:
             self.set_aside(message.id, error)
             return
-        reply = await self._store.call(
-            TaskAcquire(message.id, message.version, self._pid, FOREVER_MS)
-        )
+        try:
+            reply = await self._store.call(
+                TaskAcquire(message.id, message.version, self._pid, FOREVER_MS)
+            )
+        except UnreadableRecordError as error:
+            self._failed(message.id, error)
+            self.set_aside(message.id, error)
+            return
         if reply.status == 200 and reply.task is not None and reply.promise is not None:
             await self.resume(reply.task, reply.promise, callee, NO_OPTIONS)
 
@@ -169,7 +175,7 @@ class Taking:
         """What is stored of an execution cannot be run: it is put aside (S42, law 8)."""
         if not isinstance(error, ResonateError):
             error = ValueCodecError(f"what is stored of {task.id!r} cannot be read: {error!r}")
-        if not isinstance(error, ResonateStoreError):
+        if isinstance(error, UnreadableRecordError) or not isinstance(error, ResonateStoreError):
             self._failed(task.id, error)
         self.set_aside(task.id, error)
         await self.give_back(task)

@@ -15,7 +15,13 @@ from typing import Any, Final
 
 from ..clock import Clock
 from ..encoders import Encoder
-from ..errors import InternalError, NonDeterminismError, ResonateError, ResonateStoreError
+from ..errors import (
+    InternalError,
+    NonDeterminismError,
+    ResonateError,
+    ResonateStoreError,
+    UnreadableRecordError,
+)
 from ..execution.call import Call
 from ..execution.execution import ALIVE, Execution, Life
 from ..protocol.records import Promise
@@ -314,7 +320,7 @@ class Worker:
         Not of what may pass, such as the trouble of an encoder: who asks later hears of the next
         try.
         """
-        if isinstance(error, NonDeterminismError | InternalError):
+        if isinstance(error, NonDeterminismError | InternalError | UnreadableRecordError):
             self._errors[id] = error
             while len(self._errors) > _REMEMBERED:
                 del self._errors[next(iter(self._errors))]

@@ -30,9 +30,11 @@ class Refusal(Enum):
     """Why a fenced call was not carried out."""
 
     LOST = "the task is not held at this version"
+    UNREADABLE = "what is stored under the id cannot be read"
 
 
 LOST: Final = Refusal.LOST
+UNREADABLE: Final = Refusal.UNREADABLE
 
 Acked = Callable[[Any, Promise | Refusal], None]
 """Called as acked(context, answer) from the event loop, never from inside the store call."""

@@ -12,25 +12,25 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Final
 
 from ..clock import Clock
-from ..errors import ResonateStoreError
+from ..errors import ResonateStoreError, UnreadableRecordError
 from ..protocol.records import TaskState
 from .holds import Hold, Holds
 from .in_process import InProcessStore
 from .owner_lock import OwnerLock
-from .sqlite_file import Synchronous, due_task, open_file, recover, set_synchronous
-from .sqlite_jobs import Batch, Lookup, Lookups, ReadLive, Run, RunJob, end
+from .sqlite_file import Synchronous, open_file, recover, set_synchronous
+from .sqlite_jobs import Batch, Lookup, Lookups, Run, RunJob, end
+from .sqlite_live import ReadLive
 from .sqlite_rows import Stored
 from .sqlite_writer import Writer
 
 _log = logging.getLogger("resonate_aio.stores")
 
 _CLOSING_PATIENCE_S: Final = 5.0
-_LOADS_PER_PASS: Final = 500
 
 _ENOUGH: Final = 2_000
 """Changes and acknowledgements that go into one batch while there is more to come."""
@@ -68,6 +68,7 @@ class Commits(InProcessStore):
         "_outgoing",
         "_path",
         "_synchronous",
+        "_unreadable",
         "_writer",
     )
 
@@ -85,6 +86,7 @@ class Commits(InProcessStore):
         self._is_wanted = False
         self._is_scheduled = False
         self._fault: Exception | None = None
+        self._unreadable: dict[tuple[str, str], UnreadableRecordError] = {}
         self._writer: Writer | None = None
 
     # -- life
@@ -119,12 +121,8 @@ class Commits(InProcessStore):
             self._writer = None
             self._lock.release()
             raise
-        for count, (promise, task, awaiters, addresses) in enumerate(job.live):
-            self._machine.load(promise, due_task(promise, task, now_ms), awaiters, addresses)
-            if count % _LOADS_PER_PASS == _LOADS_PER_PASS - 1:
-                await asyncio.sleep(0)
-        for schedule in job.schedules:
-            self._machine.load_schedule(schedule)
+        self.report(job.unreadable)
+        await job.load(self._machine, now_ms)
         self._bind(loop)
 
     async def shutdown(self) -> None:
@@ -382,7 +380,7 @@ class Commits(InProcessStore):
     ) -> None:
         self._lookups_out -= 1
         for lookup, then in asked:
-            lookup.error = error
+            lookup.error = error or lookup.error
             loaded = [stored for stored in lookup.found if self._load_one(stored)]
             try:
                 then(lookup)
@@ -390,6 +388,12 @@ class Commits(InProcessStore):
                 _log.exception("what followed a look-up failed")
             for stored in loaded:
                 self._release(stored.promise.id)
+
+    def report(self, unreadable: Iterable[UnreadableRecordError]) -> None:
+        """Name what cannot be read, each record once while the file is open."""
+        for error in unreadable:
+            if self._unreadable.setdefault((error.kind, error.id), error) is error:
+                _log.error("%s: %s", self._path, error, extra={"id": error.id})
 
     def _load_one(self, stored: Stored) -> bool:
         """Take a settled row into memory; what is pending is there, or was settled since."""

@@ -11,7 +11,7 @@ import asyncio
 from functools import partial
 from typing import Any
 
-from ..errors import ResonateStoreError
+from ..errors import ResonateStoreError, UnreadableRecordError
 from ..protocol.records import Promise, PromiseState, Task, TaskState, Value
 from ..protocol.requests import (
     PromiseCreate,
@@ -19,6 +19,9 @@ from ..protocol.requests import (
     PromiseSearch,
     Reply,
     Request,
+    ScheduleCreate,
+    ScheduleDelete,
+    ScheduleGet,
     TaskAcquire,
     TaskCreate,
     TaskFence,
@@ -27,7 +30,7 @@ from ..protocol.requests import (
     TaskSearch,
 )
 from ..protocol.validation import refusal
-from .base import LOST, Acked, Refusal
+from .base import LOST, UNREADABLE, Acked, Refusal
 from .holds import Hold
 from .in_process import NEVER_MS
 from .lineage import unstorable
@@ -66,6 +69,10 @@ class SqliteCore(Commits):
             return loop.create_task(search(self, request, self._clock.now_ms()))
         if isinstance(request, TaskHeartbeat):
             return self._heartbeat(request)
+        if isinstance(request, (ScheduleCreate, ScheduleDelete, ScheduleGet)):
+            unreadable = self._unreadable.get(("schedule", request.id))
+            if unreadable is not None:
+                raise unreadable
         reply: asyncio.Future[Reply] = loop.create_future()
         self._ask(request, reply)
         return reply
@@ -99,8 +106,11 @@ class SqliteCore(Commits):
         lookup: Lookup | None,
     ) -> None:
         if lookup is not None and lookup.error is not None:
+            if hold is not None:
+                hold.claims -= 1
+                self._end_unless_held(hold)
             if not reply.done():
-                reply.set_exception(ResonateStoreError(f"the store failed: {lookup.error}"))
+                reply.set_exception(_fault(lookup.error))
             return
         try:
             answer = self._machine.handle(request, self._clock.now_ms())
@@ -174,7 +184,7 @@ class SqliteCore(Commits):
     ) -> None:
         if lookup.error is not None or lookup.scan is None:
             if not done.done():
-                done.set_exception(ResonateStoreError(f"the store failed: {lookup.error}"))
+                done.set_exception(_fault(lookup.error))
             return
         hold = self._holds.by_root.get(root)
         if hold is not None and self._is_held(root, task.version if task is not None else -1):
@@ -253,6 +263,9 @@ class SqliteCore(Commits):
 
         def then(lookup: Lookup) -> None:
             if lookup.error is not None:
+                if acked is not None and isinstance(lookup.error, UnreadableRecordError):
+                    self.report([lookup.error])
+                    acked(context, UNREADABLE)
                 return
             if scan is not None and self._holds.by_root.get(task_id) is hold:
                 for id, stored in scan.found.items():
@@ -341,11 +354,22 @@ class SqliteCore(Commits):
 
         def then(lookup: Lookup) -> None:
             self._armed_ms = NEVER_MS
-            if lookup.error is None:
-                Commits._sweep(self, now_ms)
+            if lookup.unreadable:
+                self._set_schedules_aside(lookup.unreadable, now_ms)
+            elif lookup.error is not None:
+                return
+            Commits._sweep(self, now_ms)
 
         self._armed_ms = -1  # no other timer until the look-up is answered
         self._look(Lookup(named, None, None), then)
+
+    def _set_schedules_aside(self, unreadable: list[UnreadableRecordError], now_ms: int) -> None:
+        """Schedules whose next promise has a row that cannot be read: they stay where they are."""
+        self.report(unreadable)
+        bad = {error.id for error in unreadable}
+        for id in self._machine.schedules_creating(bad, now_ms):
+            self._machine.unload_schedule(id)
+            self.report([UnreadableRecordError("schedule", id, f"it is to create one of {bad}")])
 
     async def prune(self, settled_before_ms: int) -> int:
         """Delete whole executions whose root settled before the limit (S45).
@@ -367,3 +391,9 @@ class SqliteCore(Commits):
         while not prune.is_done:
             await self.run(prune.some)
         return prune.deleted
+
+
+def _fault(error: Exception | None) -> ResonateStoreError:
+    if isinstance(error, UnreadableRecordError):
+        return error
+    return ResonateStoreError(f"the store failed: {error}")

@@ -17,7 +17,8 @@ from ..errors import ResonateStoreError, StoreSchemaError
 from ..machine.transitions import NEVER_MS, delay_of
 from ..protocol.records import Promise, Task, TaskState
 from .owner_lock import OwnerLock
-from .sqlite_rows import APPLICATION_ID, SCHEMA, SCHEMA_VERSION, text_of
+from .sqlite_reading import readable, text_of
+from .sqlite_rows import APPLICATION_ID, SCHEMA, SCHEMA_VERSION, SELECT
 
 Synchronous = Literal["FULL", "NORMAL"]
 
@@ -74,26 +75,28 @@ def recover(connection: sqlite3.Connection, now_ms: int) -> None:
     A lease that ended without a record made since it was acquired is a lapse: its function
     may have killed the process, so its next drive is put off. Leases of workers elsewhere,
     which came through a server, end with time and not with the owner (S44); since heartbeats
-    are not written down, they are taken to have been extended just now.
+    are not written down, they are taken to have been extended just now. A row that cannot be
+    read is left as it is.
     """
     connection.execute("BEGIN IMMEDIATE")
     try:
-        connection.execute(
-            "UPDATE promises SET expires_at_ms = max(expires_at_ms, ? + ttl_ms)"
-            " WHERE settled_at_ms IS NULL AND task_state = ? AND expires_at_ms < ?",
-            (now_ms, TaskState.ACQUIRED.value, NEVER_MS),
+        rows = connection.execute(
+            f"{SELECT} WHERE settled_at_ms IS NULL AND task_state = ?", (TaskState.ACQUIRED.value,)
         )
-        held = connection.execute(
-            "SELECT id, acquired_at_ms, lapses FROM promises"
-            " WHERE settled_at_ms IS NULL AND task_state = ?"
-            " AND ifnull(expires_at_ms, ?) >= ?",
-            (TaskState.ACQUIRED.value, NEVER_MS, NEVER_MS),
-        ).fetchall()
-        ended = []
-        for id, acquired_at_ms, lapses in held:
-            count = 0 if _progressed(connection, id, acquired_at_ms) else lapses + 1
+        ended, extended = [], []
+        for stored in readable(rows)[0]:
+            task = stored.task
+            if task is None:
+                continue
+            if task.expires_at_ms is not None and task.expires_at_ms < NEVER_MS:
+                until_ms = max(task.expires_at_ms, now_ms + (task.ttl_ms or 0))
+                extended.append((until_ms, task.id))
+                continue
+            since_ms = task.acquired_at_ms
+            count = 0 if _progressed(connection, task.id, since_ms) else task.lapses + 1
             retry_at_ms = now_ms + (delay_ms(count) if count else 0)
-            ended.append((retry_at_ms, None if count else acquired_at_ms, count, id))
+            ended.append((retry_at_ms, None if count else since_ms, count, task.id))
+        connection.executemany("UPDATE promises SET expires_at_ms = ? WHERE id = ?", extended)
         connection.executemany(
             "UPDATE promises SET task_state = 'pending', ttl_ms = NULL, pid = NULL,"
             " expires_at_ms = NULL, retry_at_ms = ?, acquired_at_ms = ?, lapses = ? WHERE id = ?",
@@ -110,7 +113,7 @@ def delay_ms(lapses: int) -> int:
     return min(1 << min(lapses, 16), LONGEST_DELAY_S) * 1000
 
 
-def _progressed(connection: sqlite3.Connection, id: str, since_ms: int) -> bool:
+def _progressed(connection: sqlite3.Connection, id: str, since_ms: int | None) -> bool:
     found = connection.execute(
         "SELECT 1 FROM promises WHERE id >= ? AND id < ?"
         " AND (created_at_ms >= ? OR settled_at_ms >= ?) LIMIT 1",

@@ -13,23 +13,21 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any, Final
 
-from ..errors import ResonateStoreError
-from ..protocol.records import PromiseState, Schedule
+from ..errors import ResonateStoreError, UnreadableRecordError
+from ..protocol.records import PromiseState
 from .lineage import explicit_id, is_targeted, prefixes
 from .sqlite_changes import Changes
+from .sqlite_reading import readable, stored_of
 from .sqlite_rows import (
     DELETE_SCHEDULE,
     MOST_ROWS,
     REPLACE_SCHEDULE,
     SELECT,
-    SELECT_SCHEDULES,
     UPSERT,
     Stored,
     row_of,
-    schedule_of,
     schedule_row,
     select_taken,
-    stored_of,
     upsert,
     upsert_leaves,
 )
@@ -202,7 +200,7 @@ class Lookup:
         unless: Leave the scan out when this id has a row.
     """
 
-    __slots__ = ("error", "found", "ids", "new", "scan", "unless")
+    __slots__ = ("error", "found", "ids", "new", "scan", "unless", "unreadable")
 
     def __init__(self, ids: tuple[str, ...], scan: Scan | None, unless: str | None) -> None:
         self.ids = ids
@@ -210,10 +208,18 @@ class Lookup:
         self.unless = unless
         self.new = unless  # the execution that would be new
         self.found: list[Stored] = []
+        self.unreadable: list[UnreadableRecordError] = []
         self.error: Exception | None = None
 
     def look_around(self, connection: sqlite3.Connection) -> bool:
         """Make some of the scan; True at its end."""
+        try:
+            return self._look_around(connection)
+        except UnreadableRecordError as error:
+            self.error = error
+            return True
+
+    def _look_around(self, connection: sqlite3.Connection) -> bool:
         if self.unless is not None:
             if _row(connection, self.unless) is not None:
                 self.scan = None
@@ -222,10 +228,10 @@ class Lookup:
 
     def look_up(self, connection: sqlite3.Connection) -> None:
         """Read the rows by id."""
-        for id in self.ids:
-            row = _row(connection, id)
-            if row is not None:
-                self.found.append(stored_of(row))
+        rows = [_row(connection, id) for id in self.ids]
+        self.found, self.unreadable = readable(row for row in rows if row is not None)
+        if self.unreadable:
+            self.error = self.unreadable[0]
 
 
 def _row(connection: sqlite3.Connection, id: str) -> tuple[Any, ...] | None:
@@ -266,7 +272,7 @@ class Lookups:
                 return False
             self._at += 1
         for lookup in lookups:
-            lookup.found.clear()
+            lookup.found = []
             if lookup.new not in blank:
                 lookup.look_up(connection)
         return True
@@ -279,7 +285,7 @@ class Lookups:
 class ReadPage:
     """Rows in id order after a cursor: what a search filters."""
 
-    __slots__ = ("_sql", "_values", "rows")
+    __slots__ = ("_sql", "_values", "is_last", "last_id", "rows", "unreadable")
 
     def __init__(self, after: str, states: tuple[str, ...], tasks: bool) -> None:
         conditions = ["id > ?"]
@@ -290,39 +296,17 @@ class ReadPage:
         self._sql = f"{SELECT} WHERE {' AND '.join(conditions)} ORDER BY id LIMIT {_ROWS_PER_STEP}"
         self._values = (after, *states)
         self.rows: list[Stored] = []
-
-    @property
-    def is_last(self) -> bool:
-        """Whether no rows come after these."""
-        return len(self.rows) < _ROWS_PER_STEP
+        self.unreadable: list[UnreadableRecordError] = []
+        self.last_id = after
+        self.is_last = False
 
     def read(self, connection: sqlite3.Connection) -> None:
-        """Read the page."""
-        self.rows = [stored_of(row) for row in connection.execute(self._sql, self._values)]
-
-
-class ReadLive:
-    """What the machine must know from the start: pending promises and every schedule."""
-
-    __slots__ = ("before", "done", "live", "schedules")
-
-    def __init__(self, before: Callable[[sqlite3.Connection], object], done: Done) -> None:
-        self.before = before
-        self.done = done
-        self.live: list[Stored] = []
-        self.schedules: list[Schedule] = []
-
-    def step(self, connection: sqlite3.Connection) -> bool:
-        """Run `before`, then read."""
-        self.before(connection)
-        pending = f"{SELECT} WHERE settled_at_ms IS NULL ORDER BY id"
-        self.live = [stored_of(row) for row in connection.execute(pending)]
-        self.schedules = [schedule_of(row) for row in connection.execute(SELECT_SCHEDULES)]
-        return True
-
-    def finished(self, error: Exception | None) -> None:
-        """Tell the core."""
-        self.done(self, error)
+        """Read the page: its rows, its last id, and whether no rows come after these."""
+        rows = connection.execute(self._sql, self._values).fetchall()
+        self.rows, self.unreadable = readable(rows)
+        self.is_last = len(rows) < _ROWS_PER_STEP
+        if rows:
+            self.last_id = rows[-1][0]
 
 
 class Run:

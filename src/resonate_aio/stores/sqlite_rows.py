@@ -2,19 +2,18 @@
 
 One row holds a promise, its task and who waits for it, so a step is one row in one commit.
 Everything else is derived from that table by partial indexes that cost a settled local step
-nothing. This file knows no connection.
+nothing. `sqlite_reading.py` is the way back. This file knows no connection.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from operator import methodcaller
 from typing import Any, Final, NamedTuple
 
 import orjson
 
-from ..protocol.records import EMPTY, Promise, PromiseState, Schedule, Task, TaskState, Value
+from ..protocol.records import Promise, Schedule, Task
 from .lineage import explicit_id
 
 APPLICATION_ID: Final = 0x52534E54
@@ -145,12 +144,6 @@ class Stored(NamedTuple):
     addresses: Iterable[str] = ()
 
 
-text_of: Final[Callable[[bytes], str]] = methodcaller("decode", "utf-8", "backslashreplace")
-"""Stored bytes as text: what is no UTF-8 becomes no JSON either, and hurts no other row."""
-
-_UNREADABLE: Final = {"resonate-aio:log": "unreadable"}  # a log that stops its execution, by name
-_PROMISE_STATES: Final = {state.value: state for state in PromiseState}
-_TASK_STATES: Final = {state.value: state for state in TaskState}
 _NO_TASK: Final = (None,) * 9
 
 
@@ -250,38 +243,6 @@ def _padded(columns: str, on_conflict: str, count: int, values: list[Any]) -> tu
     return _insert(columns, on_conflict, padded), values
 
 
-def stored_of(row: tuple[Any, ...]) -> Stored:
-    """What a selected row holds."""
-    promise = Promise(
-        row[0],
-        _PROMISE_STATES[row[1]],
-        row[2],
-        row[3],
-        _value(row[7], row[8]),
-        _value(row[9], row[10]),
-        _strings(row[11]) or {},
-        row[4],
-        row[5],
-    )
-    if row[14] is None and row[12] is None and row[13] is None:
-        return Stored(promise)
-    task = None
-    if row[14] is not None:
-        task = Task(
-            id=row[0],
-            state=_TASK_STATES[row[14]],
-            version=row[15],
-            resumes=tuple(_parsed(row[16]) or ()),
-            ttl_ms=row[17],
-            pid=row[18],
-            expires_at_ms=row[19],
-            retry_at_ms=row[20],
-            acquired_at_ms=row[21],
-            lapses=row[22],
-        )
-    return Stored(promise, task, _parsed(row[12]) or (), _parsed(row[13]) or ())
-
-
 def schedule_row(schedule: Schedule) -> tuple[Any, ...]:
     """The row of a schedule, in the order of its columns."""
     return (
@@ -298,46 +259,6 @@ def schedule_row(schedule: Schedule) -> tuple[Any, ...]:
     )
 
 
-def schedule_of(row: tuple[Any, ...]) -> Schedule:
-    """The schedule that a selected row holds."""
-    return Schedule(
-        id=row[0],
-        cron=row[1],
-        promise_id=row[2],
-        promise_timeout_ms=row[3],
-        created_at_ms=row[4],
-        next_run_at_ms=row[5],
-        last_run_at_ms=row[6],
-        promise_param=_value(row[7], row[8]),
-        promise_tags=_parsed(row[9]) or {},
-    )
-
-
 def _text(data: Any) -> str | None:
     # Decoded at once: what orjson.dumps returns keeps a block of 4 KiB alive.
     return None if data is None else orjson.dumps(data).decode()
-
-
-def _parsed(text: str | None) -> Any:
-    return None if text is None else orjson.loads(text)
-
-
-def _strings(text: str | None) -> dict[str, str] | None:
-    """Headers or tags; what somebody wrote there that is neither harms its own promise only."""
-    if text is None:
-        return None
-    try:
-        data = orjson.loads(text)
-    except (ValueError, TypeError):
-        data = None
-    if type(data) is dict and all(type(item) is str for item in data.values()):
-        return data
-    return dict(_UNREADABLE)
-
-
-def _value(headers: str | None, data: str | bytes | None) -> Value:
-    if headers is None and data is None:
-        return EMPTY
-    if isinstance(data, bytes):
-        data = text_of(data)  # somebody wrote a BLOB
-    return Value(_strings(headers), data)

@@ -25,6 +25,7 @@ async def search(store: Commits, request: PromiseSearch | TaskSearch, now_ms: in
     while cursor is None:
         page = _page_after(request, after)
         await store.run(page.read)
+        store.report(page.unreadable)
         for stored in page.rows:
             if len(promises) > request.limit:
                 break
@@ -36,7 +37,7 @@ async def search(store: Commits, request: PromiseSearch | TaskSearch, now_ms: in
         elif page.is_last:
             break
         else:
-            after = page.rows[-1].promise.id
+            after = page.last_id
     if isinstance(request, TaskSearch):
         return Reply(200, tasks=tuple(tasks), cursor=cursor)
     return Reply(200, promises=tuple(promises), cursor=cursor)
