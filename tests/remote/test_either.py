@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -91,6 +92,82 @@ async def test_a_proxys_page_is_no_answer(status: int) -> None:
         assert await generation(url) is Generation.CURRENT
     assert next(pages, False) is False
     await server.stop()
+
+
+WEB_SERVERS: list[Callable[[], web.Response]] = [
+    lambda: web.json_response({"detail": "Not Found"}, status=404),
+    lambda: web.json_response({"error": "not found"}, status=404),
+    lambda: web.json_response({"id": 7, "error": {"code": "E404"}}, status=200),
+    lambda: web.Response(text="404 page not found", status=404),
+    lambda: web.Response(status=301, headers={"Location": "https://other/x?token=secret"}),
+]
+
+
+@pytest.mark.parametrize("made", WEB_SERVERS)
+async def test_a_web_server_is_not_taken_for_a_resonate_server(
+    made: Callable[[], web.Response], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Law 8: it may stand before a server that is away. One line says what to look at."""
+    asked = 0
+
+    async def answer(request: web.Request) -> web.Response:
+        nonlocal asked
+        asked += 1
+        return made()
+
+    async with serving(answer) as url:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.4):
+                await generation(f"{url}/api")
+    assert asked > 8
+    (said,) = caplog.records
+    assert said.levelno == logging.ERROR
+    message = said.getMessage()
+    assert f"no Resonate server answers at {url}/api (POST / is answered with" in message
+    assert "check host, port and path" in message
+    assert "secret" not in message
+
+
+@pytest.mark.parametrize("path", ["api", "promises", "poll/default"])
+async def test_a_path_that_is_wrong_is_said_at_once(path: str) -> None:
+    """A server at the root and none below: asking again would not help."""
+    server = Server(MemoryStore(), port=0, token="t" * 32)
+    await server.start()
+    url = f"{server.url}/{path}"
+    with pytest.raises(ResonateStoreError) as caught:
+        await generation(url, token="t" * 32)
+    assert f"no Resonate server answers at {url}" in str(caught.value)
+    assert f"one of the current generation answers at {server.url}: remove '/{path}'" in str(
+        caught.value
+    )
+    await server.stop()
+
+
+async def test_a_wrong_path_of_a_legacy_server_reaches_who_calls() -> None:
+    async with FakeServer().running() as server, Resonate(url=f"{server.url}/v1") as client:
+        with pytest.raises(ResonateStoreError, match=r"legacy generation .* remove '/v1'"):
+            async with asyncio.timeout(5):
+                await client.promises.get("x")
+
+
+async def test_no_credential_is_shown_to_the_root_of_a_url() -> None:
+    """Law 17: who answers there may be somebody else."""
+    seen: list[tuple[str, bool]] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        shown = "Authorization" in request.headers or "hush" in await request.text()
+        seen.append((request.path, shown))
+        return web.Response(status=404)
+
+    async with serving(answer) as url:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await generation(f"{url}/team/resonate", token="hush")
+    assert {path for path, shown in seen if shown} == {
+        "/team/resonate/",
+        "/team/resonate/promises/resonate-aio.hello",
+    }
+    assert ("/", False) in seen
 
 
 async def test_refused_credentials_are_said_at_once() -> None:

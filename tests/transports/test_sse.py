@@ -253,11 +253,9 @@ def test_refused_credentials_are_said_and_not_hammered(
 
 def test_an_outage_and_its_end_are_said_once_each(caplog: pytest.LogCaptureFixture) -> None:
     """A stream that ends and comes back is not worth a word; one that stays away is."""
-    away = [ConnectionError("refused")] * 4
-    script = Script(
-        *(Scripted((6, execute("a"))), *away),
-        *(Scripted((6, execute("b"))), Scripted((6, execute("c")), ends=False)),
-    )
+    away: list[Scripted | BaseException] = [ConnectionError("refused")] * 4
+    first, second = Scripted((6, execute("a"))), Scripted((6, execute("b")))
+    script = Script(first, *away, second, Scripted((6, execute("c")), ends=False))
     with caplog.at_level(logging.WARNING, "resonate_aio.transports"):
         heard = run(lambda: Heard(script).until(60))
     assert heard.ids == ["a", "b", "c"]
