@@ -1,11 +1,10 @@
 """A server of the current protocol as a store: one `POST /`, one stream of messages.
 
 What a worker asks of a store is spread over the parts beside this file: requests and lost
-answers (`remote_calls`), fenced writes (`remote_fences`), watched promises
-(`remote_watches`), records for a replay (`remote_load`). This file joins them and knows who
-this client is: the name its leases bear (S60), the address it listens at, and the dialect
-of the ids it begins (S61). Nothing is durable before the server has answered, so every
-fenced call answers later, through `acked`.
+answers (`remote_calls`), claims and the names in them (`remote_claims`), fenced writes
+(`remote_fences`), watched promises (`remote_watches`), records for a replay (`remote_load`).
+This file joins them and knows the address it listens at. Nothing is durable before the server
+has answered, so every fenced call answers later, through `acked`.
 """
 
 from __future__ import annotations
@@ -21,20 +20,15 @@ import msgspec
 
 from ..clock import Clock, SystemClock
 from ..errors import ResonateStoreError
-from ..protocol.addresses import as_servers_read_it
 from ..protocol.dialects import (
-    IDS_TAG,
     SEPARATORS,
     TARGET,
     Dialect,
-    dialect_of,
-    root_tags,
 )
-from ..protocol.records import Promise, PromiseState, Task, TaskState, Value
+from ..protocol.records import Promise, PromiseState, TaskState, Value
 from ..protocol.requests import (
     Message,
     PromiseCreate,
-    PromiseGet,
     PromiseSettle,
     Reply,
     Request,
@@ -49,6 +43,7 @@ from .base import Acked, Refusal
 from .http_session import HttpSession
 from .lineage import unstorable
 from .remote_calls import RemoteCalls
+from .remote_claims import RemoteClaims
 from .remote_fences import RemoteFences
 from .remote_leases import RemoteLeases
 from .remote_load import RemoteLoad
@@ -115,6 +110,7 @@ class RemoteStore:
         http = self.http
         self._calls = RemoteCalls(http)
         self._server = RemoteServer(self._calls, self._dialect)
+        self._claims = RemoteClaims(self._ask, self._dialect, ttl_ms=self.ttl_ms)
         self._fences = RemoteFences(self._ask, self._server.sweeps_all, self._gone, http.rng)
         self._watches = RemoteWatches(self._ask, http.rng, url=http.url, clock=self._clock)
         self._leases = RemoteLeases(
@@ -162,6 +158,7 @@ class RemoteStore:
         self._loop = loop
         self._incarnation = uuid.uuid4().hex[:12]
         self._server.open(self._incarnation)
+        self._claims.open(self._incarnation)
         await self.http.open()
         self._watches.open()
 
@@ -221,10 +218,9 @@ class RemoteStore:
     async def _call(self, request: Request) -> Reply:
         match request:
             case TaskCreate() | TaskAcquire():
-                claim = self._as_holder(request)
-                return await self._claimed(await self._ask(claim), claim.pid)
+                return await self._claim(request)
             case TaskHeartbeat(pid=pid, tasks=tasks):
-                return await self._server.beat(self._holder(pid), tasks)
+                return await self._server.beat(self._claims.holder(pid), tasks)
             case TaskRelease(id=id, version=version):
                 await self._fences.quiet(id, version)
                 if self._parking.forget(id):  # it is suspended: what it waits for will wake it
@@ -239,62 +235,28 @@ class RemoteStore:
                     self._gone(id, version)
                 return reply
             case PromiseCreate() if TARGET in request.tags:
-                return await self._ask(self._with_lineage(request))
+                return await self._ask(self._claims.with_lineage(request))
             case _:
                 return await self._ask(request)
 
     async def _ask(self, request: Request) -> Reply:
         return await self._calls.ask(request)
 
-    # -- who holds
-
-    def _holder(self, pid: str) -> str:
-        """The name a lease bears: never used twice, so a task under it is surely this one's."""
-        return f"{pid}~{self._incarnation}"
-
-    def _as_holder(self, request: TaskCreate | TaskAcquire) -> TaskCreate | TaskAcquire:
-        ttl_ms = min(request.ttl_ms, self.ttl_ms)
-        pid = self._holder(request.pid)
-        if isinstance(request, TaskCreate):
-            return TaskCreate(pid, ttl_ms, self._with_lineage(request.action))
-        return TaskAcquire(request.id, request.version, pid, ttl_ms)
-
-    def _with_lineage(self, create: PromiseCreate) -> PromiseCreate:
-        """A top-level promise: what its own execution, and servers, go by (S61, S62)."""
-        tags = {**root_tags(create.id, self._dialect), **create.tags}
-        if TARGET in tags:
-            tags[TARGET] = as_servers_read_it(tags[TARGET])
-        return msgspec.structs.replace(create, tags=tags)
-
-    async def _claimed(self, reply: Reply, holder: str) -> Reply:
-        """Remember what is held from now on; its promise is made to tell the dialect of its ids."""
-        task, promise = reply.task, reply.promise
-        if reply.status != _DONE or task is None or promise is None:
+    async def _claim(self, request: TaskCreate | TaskAcquire) -> Reply:
+        """Claim a task; what is held from now on is remembered."""
+        claim = self._claims.as_holder(request)
+        reply = await self._ask(claim)
+        task = reply.task
+        if reply.status != _DONE or task is None or reply.promise is None:
             return reply
         if task.state is not TaskState.ACQUIRED:
             return reply
-        self._leases.hold(task.id, task.version, holder)
-        dialect = dialect_of(promise) or await self._dialect_found(task, promise, reply.preload)
-        if promise.tags.get(IDS_TAG) != dialect:
-            promise = msgspec.structs.replace(promise, tags={**promise.tags, IDS_TAG: dialect})
+        self._leases.hold(task.id, task.version, claim.pid)
+        promise, dialect = await self._claims.with_dialect(task, reply.promise, reply.preload)
         self._fences.hold(promise, task.version, dialect)
         if task.version > 1:
             self._preloads[task.id] = reply.preload
         return msgspec.structs.replace(reply, promise=promise)
-
-    async def _dialect_found(
-        self, task: Task, promise: Promise, preload: tuple[Promise, ...]
-    ) -> Dialect:
-        """Where a root does not tell its dialect, its children do, if it has any (S61)."""
-        firsts = {f"{promise.id}{SEPARATORS[dialect]}1": dialect for dialect in Dialect}
-        if task.version > 1:
-            for known in preload:
-                if known.id in firsts:
-                    return firsts[known.id]
-            for first, dialect in firsts.items():
-                if (await self._ask(PromiseGet(first))).promise is not None:
-                    return dialect
-        return self._dialect
 
     def _gone(self, id: str, version: int) -> None:
         self._leases.let_go(id, version)
