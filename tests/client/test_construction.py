@@ -494,3 +494,9 @@ async def test_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     for resonate in (Resonate(url=url), both):
         text = repr(resonate._core.store) + repr(resonate)
         assert not any(secret in text for secret in ("s3cret", "t0ken", "fr0m env"))
+
+
+def test_a_token_of_a_local_client_without_anything_served() -> None:
+    """What to write instead is `serve=`, not `url=`, which `local()` has not got."""
+    with pytest.raises(UsageError, match="give serve="):
+        Resonate.local(token="s3cret")

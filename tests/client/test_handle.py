@@ -6,7 +6,7 @@ import asyncio
 import gc
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NewType
 
 import pytest
 
@@ -245,3 +245,27 @@ def test_public_help_shows_no_inner_methods() -> None:
         "result_sync",
         "status",
     }
+
+
+async def test_the_state_of_what_does_not_exist(make: Make) -> None:
+    """Mission K7, H3: `pending` only until the store has said that there is nothing."""
+    async with make() as resonate:
+        handle = resonate.get("absent")
+        with pytest.raises(ResonateStoreError, match="'absent'"):
+            await handle.created()
+        with pytest.raises(ResonateStoreError, match="'absent'"):
+            _ = handle.status
+        assert "failed" in repr(handle)
+
+
+OrderId = NewType("OrderId", int)
+
+
+async def test_results_of_a_new_type(make: Make) -> None:
+    async with make() as resonate:
+        for id, data, returns in (("new", "7", OrderId), ("either", "7", int | str)):
+            await resonate.promises.create(id, timeout_in=60)
+            await resonate.promises.resolve(id, data=data)
+            assert await resonate.get(id, returns=returns) == 7
+        with pytest.raises(TypeError, match="returns is a type"):
+            resonate.get("new", returns=7)

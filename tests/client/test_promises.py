@@ -238,3 +238,64 @@ async def test_errors_have_the_old_names() -> None:
     ):
         assert issubclass(getattr(resonate_aio, name), ResonateError)
         assert name in resonate_aio.__all__
+
+
+@pytest.mark.parametrize("seconds", [0, 3, 30, 86_400, int(time.time()) + 30])
+async def test_a_deadline_that_can_only_be_seconds_is_refused(make: Make, seconds: int) -> None:
+    """Mission M1: milliseconds since the epoch; what to write instead is said, nothing stored."""
+    async with make() as resonate:
+        with pytest.raises(ValueError, match=r"can only be seconds: write timeout=") as raised:
+            await resonate.promises.create("p", timeout=seconds)
+        if seconds > 10**9:
+            assert f"timeout={seconds * 1000}" in str(raised.value)
+        with pytest.raises(ResonateStoreError, match="'p'"):
+            await resonate.promises.get("p")
+        tags = {"resonate:target": "poll://any@nobody"}
+        with pytest.raises(ValueError, match="timedelta"):
+            await resonate.promises.create_with_task("p", 3, "me", 1000, tags=tags)
+
+
+async def test_a_deadline_as_a_timedelta_counts_from_now(make: Make) -> None:
+    async with make() as resonate:
+        before_ms = int(time.time() * 1000)
+        promise = await resonate.promises.create("p", timeout=timedelta(seconds=30))
+        assert promise.timeout_at_ms == pytest.approx(before_ms + 30_000, abs=5_000)
+
+
+class RefusedError(Exception):
+    def __init__(self, reason: str, code: int) -> None:
+        super().__init__(reason, code)
+        self.code = code
+
+
+async def test_a_promise_rejected_with_an_error_gives_it_to_who_waits(make: Make) -> None:
+    """Mission M4, S51: as if a function had raised it."""
+
+    async def approve(ctx: Context) -> str:
+        try:
+            await (await ctx.promise(id="gate"))
+        except RefusedError as error:
+            return f"refused: {error.args[0]}, {error.code}"
+        return "approved"
+
+    async with make() as resonate:
+        resonate.register(approve)
+        await resonate.promises.create("gate", timeout_in=60)
+        handle = resonate.begin_run("a", approve)
+        await resonate.promises.reject("gate", value=RefusedError("no", 7), headers={"by": "Ada"})
+        assert await handle == "refused: no, 7"
+        assert ((await resonate.promises.get("gate")).value.headers or {})["by"] == "Ada"
+        with pytest.raises(RefusedError, match="no"):
+            await resonate.get("gate")
+        with pytest.raises(TypeError, match="Exception"):
+            await resonate.promises.reject("gate", value=KeyboardInterrupt())
+        with pytest.raises(TypeError, match="either"):
+            await resonate.promises.reject("gate", "1", value=ValueError())
+
+
+async def test_an_empty_cursor_does_not_begin_again() -> None:
+    async with Resonate() as resonate:
+        with pytest.raises(ValueError, match="None begins at the start"):
+            resonate.promises.search(cursor="")
+        with pytest.raises(ValueError, match="None begins at the start"):
+            resonate.schedules.search(cursor="")

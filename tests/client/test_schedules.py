@@ -15,6 +15,7 @@ from tests.client.lives import Lives, ticks, utc, where
 
 from resonate_aio import Context, Resonate
 from resonate_aio.errors import ResonateError, ResonateStoreError
+from resonate_aio.machine.cron import fault_of
 from resonate_aio.protocol.records import PromiseState
 
 Make = Callable[..., Lives]
@@ -242,3 +243,39 @@ async def test_wrong_schedules_store_nothing(arguments: tuple[Any, ...], message
         with pytest.raises((TypeError, ValueError, ResonateError), match=message):
             await resonate.schedule(*arguments)
         assert [s async for s in resonate.schedules.search()] == []
+
+
+@pytest.mark.parametrize(
+    ("cron", "fault"),
+    [
+        ("61 * * * *", r"minute '61' is not 0 to 59"),
+        ("0 24 * * *", r"hour '24' is not 0 to 23"),
+        ("0 9 1,32 * *", r"day of month '32' in '1,32' is not 1 to 31"),
+        ("0 9 * 13 *", r"month '13' is not 1 to 12 or JAN to DEC"),
+        ("0 9 * * Montag", r"day of week 'Montag' is not 0 to 7"),
+        ("*/0 * * * *", r"minute '\*/0' is not .* a step"),
+        ("99 0 9 * * *", r"second '99' is not 0 to 59"),
+        ("0 9 * *", r"it has 4 fields, not five"),
+        ("0 9 30 2 *", r"no day there is has this month and day of month"),
+        ("@dayly", r"'@dayly' is none of .*@daily"),
+        ("@every 5 minutes", r"is no span"),
+        ("CRON_TZ=Mars/Olympus 0 9 * * *", r"no time zone 'Mars/Olympus'"),
+        ("0 9 * * " + "1," * 200, r"longer than"),
+    ],
+)
+async def test_what_is_wrong_with_a_cron_is_said(cron: str, fault: str) -> None:
+    """Which field, and what is allowed there; the same for both ways to make a schedule."""
+    async with Resonate() as resonate:
+        with pytest.raises(ValueError, match=fault):
+            await resonate.schedules.create("s", cron, "p", 1000)
+        with pytest.raises(ValueError, match=fault):
+            await resonate.schedule("s", "report", cron)
+        found = await resonate.schedules.search()
+        assert not found.items
+
+
+@pytest.mark.parametrize(
+    "cron", ["0 9 L * *", "0 9 * * 5L", "0 9 * * 1#2", "0 0 29 2 *", "@every 1s"]
+)
+def test_a_cron_without_fault(cron: str) -> None:
+    assert fault_of(cron) is None

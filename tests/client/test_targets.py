@@ -10,6 +10,7 @@ import pytest
 
 from resonate_aio import Context, Resonate
 from resonate_aio.stores.memory import MemoryStore
+from resonate_aio.testing import simulate
 
 
 class Town:
@@ -90,3 +91,58 @@ async def test_targets_of_ctx_calls() -> None:
             return [await ctx.rpc("who").options(target="poll://w"), await promise, await detached]
 
         assert await client.run("a", flow).result(10) == ["takes"] * 3
+
+
+@pytest.mark.parametrize("from_inside", [False, True], ids=["client", "ctx"])
+def test_a_call_that_nobody_can_take_is_named_once(
+    caplog: pytest.LogCaptureFixture, from_inside: bool
+) -> None:
+    """Without a server nobody else will: said after a while, in explain, and at a timeout."""
+
+    async def main(resonate: Resonate) -> str:
+        @resonate.register
+        async def flow(ctx: Context) -> None:
+            await ctx.rpc("ship", 1).options(target="warehouse")
+
+        ask = resonate.options(target="warehouse")
+        handles = [
+            resonate.begin_run(f"a{n}", flow) if from_inside else ask.rpc(f"a{n}", "ship", 1)
+            for n in range(5)
+        ]
+        asked = "a0.1" if from_inside else "a0"
+        await asyncio.sleep(1)
+        assert not caplog.records, "whoever takes it may be about to start"
+        await asyncio.sleep(1000)
+        with pytest.raises(TimeoutError, match="poll://any@warehouse has taken it"):
+            await resonate.get(asked).result(timeout=1)
+        tree = await handles[0].explain()
+        for handle in handles:
+            await handle.cancel()
+        for n in range(5 if from_inside else 0):
+            await resonate.promises.cancel(f"a{n}.1")
+        return tree
+
+    caplog.set_level("WARNING", "resonate_aio")
+    tree = simulate(main)
+    assert "waits for a worker at poll://any@warehouse" in tree
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert "'ship' at poll://any@warehouse" in said
+    assert "serve" in said
+
+
+def test_a_call_whose_taker_starts_late_is_not_named(caplog: pytest.LogCaptureFixture) -> None:
+    async def main(resonate: Resonate) -> str:
+        store = resonate._core.store
+        handle = resonate.options(target="w").rpc("a", "who")
+        await asyncio.sleep(3)
+        async with Resonate(store=store, group="w", clock=resonate._core.clock) as late:
+
+            @late.register
+            async def who(ctx: Context) -> str:
+                return "late"
+
+            return str(await handle)
+
+    caplog.set_level("WARNING", "resonate_aio")
+    assert simulate(main) == "late"
+    assert not caplog.records

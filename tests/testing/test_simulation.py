@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from resonate_aio import Context, Resonate
+from resonate_aio.errors import ResonateTimedoutError
 from resonate_aio.testing import FaultError, SimDeadlock, simulate, simulated
 
 WEEK_S = 7 * 24 * 3600
@@ -129,3 +130,49 @@ def test_pytest_sees_the_other_parameters_only() -> None:
         "tmp_path",
         "name",
     ]
+
+
+async def approve(ctx: Context) -> str:
+    return str(await (await ctx.promise(id=f"{ctx.id}-gate")))
+
+
+async def approve_in_time(ctx: Context) -> str:
+    return str(await (await ctx.promise(timeout=60)))
+
+
+def test_a_promise_that_nobody_settles_is_named() -> None:
+    """Not after a year of virtual time, and not as a time limit that nobody chose."""
+
+    async def main(resonate: Resonate) -> None:
+        resonate.register(approve)
+        await resonate.run("r", approve)
+
+    with pytest.raises(SimDeadlock, match=r"promises that nobody settles.*: 'r-gate'\.") as raised:
+        simulate(main)
+    assert "approve" in str(raised.value), "who waits is named, too"
+
+
+def test_limits_that_somebody_chose_pass() -> None:
+    async def main(resonate: Resonate) -> None:
+        resonate.register(approve)
+        resonate.register(approve_in_time)
+        with pytest.raises(ResonateTimedoutError):
+            await resonate.options(timeout=3600).run("r", approve)
+        with pytest.raises(ResonateTimedoutError):
+            await resonate.run("s", approve_in_time)
+        with pytest.raises(TimeoutError):
+            await resonate.begin_run("t", approve).result(timeout=60)
+        await asyncio.sleep(2 * 365 * 24 * 3600)
+        assert resonate.begin_run("t", approve) is not None
+
+    simulate(main)
+
+
+@simulated
+async def test_what_ended_long_ago_can_be_deleted(resonate: Resonate) -> None:
+    resonate.register(remind)
+    await resonate.run("r", remind, "Ada")
+    assert await resonate.prune(older_than=60) == 0
+    await asyncio.sleep(61)
+    assert await resonate.prune(older_than=60) == 1
+    assert await resonate.run("r", remind, "Grace") == "reminded Grace"

@@ -64,6 +64,19 @@ def refuse_credentials_without_server(auth: Any, token: Any) -> None:
             )
 
 
+def refuse_token_without_serve(token: Any) -> None:
+    """A token that nobody will be asked for.
+
+    Raises:
+        UsageError: There is one.
+    """
+    if token is not None:
+        raise UsageError(
+            "token= of Resonate.local() is what workers elsewhere have to show, and nothing is "
+            'served to them: give serve="host:port" too, or leave token= out'
+        )
+
+
 def check_ttl(ttl: Any) -> float:
     """The lease time in seconds.
 

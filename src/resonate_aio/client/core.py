@@ -38,7 +38,7 @@ from .handle import Handle
 from .life import Life, outside
 from .registry import Registry
 from .retention import Retention
-from .tree import explain
+from .tree import explain, untaken_target
 from .waiting import Waiting
 
 logger = logging.getLogger("resonate_aio.client")
@@ -307,6 +307,10 @@ class ClientCore(Life, Waiting):
         """What is recorded of an execution: its calls as a tree of text, one line each."""
         await self.ensure_started()
         return await explain(self.store, id, self.clock.now_ms())
+
+    def untaken_target(self, id: str) -> str | None:
+        """Where an execution waits for somebody to take it, as far as the store can tell."""
+        return untaken_target(self.store, id)
 
     def soon(self, work: Coroutine[Any, Any, None], handle: Handle[Any]) -> None:
         """Do this in a task of the client; its failure is the handle's."""

@@ -79,8 +79,18 @@ class Handle(Generic[R]):
 
     @property
     def status(self) -> PromiseState:
-        """The promise's state, as far as it is known here: `pending` until it is done."""
-        return PromiseState.PENDING if self._record is None else self._record.state
+        """The promise's state, as far as it is known here: `pending` until it is done.
+
+        `await handle.created()` first, to know that there is a promise at all.
+
+        Raises:
+            ResonateError: It was found that there is none (`get`), or it could not be created.
+        """
+        if self._record is not None:
+            return self._record.state
+        if self._error is not None and not self._created:
+            raise self._error
+        return PromiseState.PENDING
 
     async def result(self, timeout: float | timedelta | None = None) -> R:
         """Wait for the outcome.
@@ -105,9 +115,13 @@ class Handle(Generic[R]):
         except TimeoutError:
             if not scope.expired():
                 raise  # the function's own
-            raise TimeoutError(
-                f"{self._id!r} did not end within {limit_s:g} s; the work goes on"
-            ) from None
+            where = None if self._core is None else self._core.untaken_target(self._id)
+            fate = (
+                "the work goes on"
+                if where is None
+                else f"no worker at {where} has taken it: does one run, with its function?"
+            )
+            raise TimeoutError(f"{self._id!r} did not end within {limit_s:g} s; {fate}") from None
 
     def result_sync(self, timeout: float | timedelta | None = None) -> R:
         """Wait for the outcome from another thread than the event loop's.

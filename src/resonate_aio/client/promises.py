@@ -29,7 +29,7 @@ from ..protocol.requests import (
 )
 from ..runtime.options import promise_id, seconds, string_map, text
 from .search import Page, Search, check_page
-from .stored import check_instant, check_span, low_level_tags, value_of
+from .stored import check_deadline, check_instant, check_span, failure_of, low_level_tags, value_of
 
 if TYPE_CHECKING:
     from .core import ClientCore
@@ -54,7 +54,7 @@ class Promises:
     async def create(
         self,
         id: str,
-        timeout: int | None = None,
+        timeout: int | timedelta | None = None,
         *,
         timeout_in: float | timedelta | None = None,
         ikey: str | None = None,
@@ -67,7 +67,8 @@ class Promises:
         """Create a promise, or get the one that has this id.
 
         Args:
-            timeout: Deadline, milliseconds since the epoch (seed 000).
+            timeout: Deadline, milliseconds since the epoch (seed 000), or a timedelta from now.
+                What can only be seconds is refused.
             timeout_in: Deadline in seconds from now, in place of `timeout`.
             ikey: The key of the create.
             strict: Whether a promise that is settled already is an error.
@@ -86,7 +87,7 @@ class Promises:
     async def create_with_task(
         self,
         id: str,
-        timeout: int,
+        timeout: int | timedelta,
         pid: str,
         ttl: int,
         *,
@@ -103,7 +104,7 @@ class Promises:
         is settled, or its task is held by another.
 
         Args:
-            timeout: Deadline, milliseconds since the epoch.
+            timeout: Deadline, milliseconds since the epoch, or a timedelta from now.
             pid: Who is to hold the lease.
             ttl: Milliseconds of the lease.
             tags: They must name a `resonate:target`.
@@ -160,7 +161,18 @@ class Promises:
         headers: dict[str, str] | None = None,
         value: Any = None,
     ) -> Promise:
-        """Reject a promise; otherwise as `resolve`."""
+        """Reject a promise; otherwise as `resolve`.
+
+        Args:
+            value: An exception, which whoever waits is given as if a function had raised it
+                (S51): `reject(id, value=ValueError("too late"))`. Any other value is what an
+                `ApplicationError` shows.
+        """
+        if isinstance(value, BaseException):
+            if data is not None:
+                raise TypeError("give either data= (JSON text) or value= (an error), not both")
+            stored = failure_of(headers, value)
+            return await self._settle_with(id, PromiseState.REJECTED, ikey, strict, stored)
         return await self._settle(id, PromiseState.REJECTED, ikey, strict, headers, data, value)
 
     async def cancel(
@@ -246,7 +258,7 @@ class Promises:
     def _create(
         self,
         id: str,
-        timeout: int | None,
+        timeout: int | timedelta | None,
         timeout_in: float | timedelta | None,
         ikey: str | None,
         headers: dict[str, str] | None,
@@ -259,9 +271,13 @@ class Promises:
             raise TypeError(
                 "give either timeout= (milliseconds since the epoch) or timeout_in= (seconds)"
             )
-        if timeout_in is not None:
-            timeout = self._core.clock.now_ms() + int(seconds(timeout_in, "timeout_in") * 1000)
-        at_ms = check_instant(timeout, "timeout")
+        now_ms = self._core.clock.now_ms()
+        if timeout_in is None:
+            at_ms = check_deadline(timeout, "timeout", now_ms)
+        else:
+            at_ms = check_instant(
+                now_ms + int(seconds(timeout_in, "timeout_in") * 1000), "timeout_in"
+            )
         stored = {**_TAGS, **low_level_tags(tags)}
         if ikey is not None:
             stored = tagged(stored, text(ikey, "ikey"), id)
@@ -277,8 +293,13 @@ class Promises:
         data: str | None,
         value: Any,
     ) -> Promise:
-        promise_id(id)
         stored = value_of(headers, data, value)
+        return await self._settle_with(id, state, ikey, strict, stored)
+
+    async def _settle_with(
+        self, id: str, state: PromiseState, ikey: str | None, strict: bool, stored: Value
+    ) -> Promise:
+        promise_id(id)
         if ikey is not None:
             text(ikey, "ikey")
         elif strict:

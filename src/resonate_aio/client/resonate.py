@@ -164,7 +164,7 @@ class Resonate(Registering, Starting):
         arguments.check_credentials(None, token)
         store = local_store(path, synchronous)
         if serve is None:
-            arguments.refuse_credentials_without_server(None, token)
+            arguments.refuse_token_without_serve(token)
         server = None if serve is None else local_server(store, serve, token)
         client = cls(
             store=store,

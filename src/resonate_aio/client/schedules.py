@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
 
 from ..errors import ResonateStoreError, ValueCodecError
-from ..machine.cron import is_cron, time_zone
+from ..machine.cron import fault_of, is_cron, time_zone
 from ..protocol.idempotency import key_for
 from ..protocol.records import Schedule, Value
 from ..protocol.requests import (
@@ -239,10 +239,12 @@ def in_zone(cron: Any, timezone: Any) -> str:
         if "TZ=" in expression:
             raise ValueError(f"timezone= is given, and cron names a zone itself: {cron!r}")
         expression = f"CRON_TZ={name} {expression}"
-    if not is_cron(expression):
+    fault = fault_of(expression)
+    if fault is not None:
         raise ValueError(
-            f"cron is five fields, six with seconds first, @daily and its kin or @every 1h30m, "
-            f"after CRON_TZ=... for another zone than UTC; got {cron!r}"
+            f"cron {cron!r:.300} is no cron expression: {fault}. It is five fields, six with "
+            "seconds first, @daily and its kin or @every 1h30m, after CRON_TZ=... for another "
+            "zone than UTC"
         )
     return expression
 
@@ -265,8 +267,13 @@ def _sorted_out(first: Any, second: Any) -> tuple[Any, str]:
     for given in (first, second):
         if not isinstance(given, str) and not callable(given):
             raise TypeError(f"schedule takes a function or its name and a cron, got {given!r}")
-    strings = ", ".join(repr(given) for given in (first, second) if isinstance(given, str))
-    raise ValueError(f"schedule takes a function or its name and a cron expression, got {strings}")
+    strings = [given for given in (first, second) if isinstance(given, str)]
+    # Of two strings the one with white space, or after the name, was meant to be the cron.
+    meant = next((given for given in strings if " " in given or given.startswith("@")), strings[-1])
+    raise ValueError(
+        f"schedule takes a function or its name and a cron expression, and {meant!r:.300} is no "
+        f"cron expression: {fault_of(meant)}"
+    )
 
 
 def _callee(core: ClientCore, func: Any, options: CallOptions) -> Callee:

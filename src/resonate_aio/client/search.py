@@ -74,3 +74,5 @@ def check_page(limit: Any, cursor: Any) -> None:
         raise ValueError(f"limit is 1 to {MAX_SEARCH_LIMIT}, got {limit}")
     if cursor is not None and not isinstance(cursor, str):
         raise TypeError(f"cursor is what an earlier page gave, got {cursor!r}")
+    if cursor == "":
+        raise ValueError("cursor is what an earlier page gave, got '': None begins at the start")

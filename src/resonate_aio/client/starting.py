@@ -147,13 +147,16 @@ class Starting:
     def get(self, id: str) -> Handle[Any]: ...
     @overload
     def get(self, id: str, *, returns: type[T]) -> Handle[T]: ...
+    @overload
+    def get(self, id: str, *, returns: object) -> Handle[Any]: ...
     def get(self, id: str, *, returns: Any = None) -> Handle[Any]:
         """A handle for an execution or promise that exists already; returns at once.
 
         Awaiting it raises ResonateStoreError (code 404) when there is none of that id.
 
         Args:
-            returns: The type to rebuild the result as; plain JSON data where absent.
+            returns: The type to rebuild the result as, also a union or a `NewType`; plain JSON
+                data where absent.
 
         Raises:
             TypeError, ValueError: The id is not a usable string.

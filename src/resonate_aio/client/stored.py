@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any, get_origin
+from typing import Any, NewType, get_origin
 
 from ..errors import ValueCodecError
 from ..protocol.addresses import is_address, normalise_target
+from ..protocol.failures import failure_value
 from ..protocol.records import EMPTY, Value
 from ..protocol.validation import MAX_INSTANT_MS, MAX_SPAN_MS
 from ..protocol.values import Shape, decode, encode, shown
-from ..runtime.options import string_map, text, user_tags
+from ..runtime.options import seconds, string_map, text, user_tags
 
 _TARGET = "resonate:target"
 _LEGACY_TARGET = "resonate:invoke"
@@ -45,6 +46,43 @@ def low_level_tags(tags: dict[str, str] | None) -> dict[str, str]:
             raise ValueError(f"the tag resonate:delay is milliseconds since the epoch: {delay!r}")
         reserved["resonate:delay"] = delay
     return {**user_tags(given), **reserved}
+
+
+_FIRST_INSTANT_MS = 10**11
+"""Spring of 1973: what is less was meant as seconds, since the epoch or from now."""
+
+
+def check_deadline(value: Any, what: str, now_ms: int) -> int:
+    """A deadline: milliseconds since the epoch, or a timedelta from now.
+
+    Raises:
+        TypeError, ValueError: It is neither, or can only be seconds.
+    """
+    if isinstance(value, timedelta):
+        return check_instant(now_ms + int(seconds(value, what) * 1000), what)
+    at_ms = check_instant(value, what)
+    if at_ms < _FIRST_INSTANT_MS <= now_ms:
+        meant = (
+            f"{what}={at_ms * 1000}"  # the clock's seconds
+            if at_ms > now_ms // 2000
+            else f"{what}=timedelta(seconds={at_ms}), or int(time.time() * 1000) + {at_ms * 1000}"
+        )
+        raise ValueError(
+            f"{what} is a deadline in milliseconds since the epoch, and {at_ms} can only be "
+            f"seconds: write {meant}"
+        )
+    return at_ms
+
+
+def failure_of(headers: dict[str, str] | None, error: BaseException) -> Value:
+    """What a promise is to carry that is rejected with an error: its waiters get it (S51).
+
+    Raises:
+        TypeError: It is no `Exception`: waiters are never given a cancel or an exit.
+    """
+    if not isinstance(error, Exception):
+        raise TypeError(f"value is an Exception or data, got {type(error).__name__}")
+    return Value(value_of(headers, None, None).headers, failure_value(error).data)
 
 
 def value_of(headers: dict[str, str] | None, data: str | None, value: Any) -> Value:
@@ -120,6 +158,11 @@ def shape_of(returns: Any) -> Shape:
     Raises:
         TypeError: It is no type.
     """
-    if isinstance(returns, type) or returns is Any or get_origin(returns) is not None:
+    if (
+        isinstance(returns, type | NewType)
+        or returns is Any
+        or get_origin(returns) is not None
+        or type(returns).__name__ == "TypeAliasType"  # `type Name = ...`, from 3.12 on
+    ):
         return Shape(returns)
     raise TypeError(f"returns is a type such as dict[str, int], got {returns!r}")

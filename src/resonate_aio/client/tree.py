@@ -6,6 +6,7 @@ it has ended.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -34,7 +35,9 @@ async def explain(store: Store, id: str, now_ms: int) -> str:
     stack: list[tuple[str, Promise, dict[str, list[Promise]] | None]] = [("", root, None)]
     while stack and len(lines) < _MOST_LINES:
         indent, promise, children = stack.pop()
-        lines.append(f"{indent}{_line(promise, now_ms)}")
+        untaken = untaken_target(store, promise.id) if target_of(promise) is not None else None
+        where = "" if untaken is None else f", waits for a worker at {untaken}"
+        lines.append(f"{indent}{_line(promise, now_ms)}{where}")
         if children is None or target_of(promise) is not None:
             children = _by_parent(promise.id, await store.load(promise.id))
         below = children.get(promise.id, [])
@@ -42,6 +45,12 @@ async def explain(store: Store, id: str, now_ms: int) -> str:
     if stack:
         lines.append("… and more")
     return "\n".join(lines)
+
+
+def untaken_target(store: Any, id: str) -> str | None:
+    """Where an execution waits for somebody to take it, as far as the store can tell."""
+    asked: Callable[[str], str | None] | None = getattr(store, "untaken_target", None)
+    return None if asked is None else asked(id)
 
 
 async def _read(store: Store, id: str) -> Promise | None:

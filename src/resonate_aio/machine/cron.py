@@ -38,6 +38,16 @@ _NAMED: Final = {
 }
 
 
+_FIELDS: Final = (
+    ("second", "0 to 59"),
+    ("minute", "0 to 59"),
+    ("hour", "0 to 23"),
+    ("day of month", "1 to 31, L (the last) or LW (the last weekday)"),
+    ("month", "1 to 12 or JAN to DEC"),
+    ("day of week", "0 to 7 (Sunday is 0 and 7), SUN to SAT, 5L (the last Friday) or 1#2"),
+)
+
+
 def occurrences(cron: str, after_ms: int) -> Iterator[int]:
     """The instants of a cron expression strictly after an instant; none if it is no cron."""
     if len(cron) > _MAX_LENGTH:
@@ -53,6 +63,43 @@ def occurrences(cron: str, after_ms: int) -> Iterator[int]:
     except (CronSimError, ValueError, TypeError, AssertionError, OverflowError, OSError):
         # What the library and the calendar raise at bad fields and past year 9999.
         return
+
+
+def fault_of(cron: str) -> str | None:
+    """What is wrong with a cron expression, in words: which field, and what is allowed there.
+
+    None for an expression that names at least one instant.
+    """
+    if is_cron(cron):
+        return None
+    if len(cron) > _MAX_LENGTH:
+        return f"it is longer than {_MAX_LENGTH} characters"
+    try:
+        _, fields = _zoned(cron)
+    except ValueError as fault:
+        return str(fault)
+    if fields.startswith("@every"):
+        return f"{fields!r} is no span: write @every and hours, minutes, seconds, such as 1h30m"
+    if fields.startswith("@"):
+        return f"{fields!r} is none of {', '.join(sorted(_NAMED))} and @every 1h30m"
+    parts = fields.split()
+    if len(parts) not in {5, 6}:
+        return (
+            f"it has {len(parts)} fields, not five (minute, hour, day of month, month, day of "
+            "week) or six (seconds first)"
+        )
+    for (name, allowed), part in zip(_FIELDS[-len(parts) :], parts, strict=True):
+        wrong = next((term for term in part.split(",") if not _is_field(name, term)), None)
+        if wrong is not None:
+            whole = "" if wrong == part else f" in {part!r}"
+            return f"{name} {wrong!r}{whole} is not {allowed}, *, a range (1-5) or a step (*/2)"
+    return "no day there is has this month and day of month"
+
+
+def _is_field(name: str, part: str) -> bool:
+    """Whether this one field, with every other one open, names instants."""
+    parts = [part if field == name else "*" for field, _ in _FIELDS]
+    return next(occurrences(" ".join(parts), 0), None) is not None
 
 
 def is_cron(text: str) -> bool:

@@ -15,7 +15,7 @@ from ..protocol.requests import (
     ScheduleGet,
     ScheduleSearch,
 )
-from .cron import occurrences
+from .cron import fault_of, occurrences
 from .deadlines import SCHEDULE
 from .promises import absent
 from .search import search_schedules
@@ -30,7 +30,8 @@ def schedule_create(state: State, request: ScheduleCreate, now_ms: int) -> Reply
     """Create a schedule; an existing id is answered as it stands."""
     next_run_at_ms = next(occurrences(request.cron, now_ms), None)
     if next_run_at_ms is None:
-        return Reply(400, error=f"cron must name an instant to come, is {request.cron!r}")
+        fault = fault_of(request.cron) or "no instant to come"
+        return Reply(400, error=f"cron {request.cron!r:.300} names no instant to come: {fault}")
     schedule = state.schedules.get(request.id)
     if schedule is None:
         schedule = Schedule(

@@ -68,6 +68,7 @@ class Hub:
 
     Args:
         is_current: Whether an execute is still worth delivering.
+        untaken: Told of the address and the execute that nobody takes.
     """
 
     __slots__ = (
@@ -78,11 +79,17 @@ class Hub:
         "_loop",
         "_queue",
         "_turns",
+        "_untaken",
         "_watchers",
     )
 
-    def __init__(self, is_current: Callable[[Execute], bool]) -> None:
+    def __init__(
+        self,
+        is_current: Callable[[Execute], bool],
+        untaken: Callable[[str, Execute], None] = lambda address, message: None,
+    ) -> None:
         self._is_current = is_current
+        self._untaken = untaken
         self._forwarders: list[tuple[Takes, Forward]] = []
         self._groups: dict[str, list[Member]] = {}
         self._turns: dict[str, int] = {}
@@ -160,6 +167,13 @@ class Hub:
             return True
         return not is_unicast and (not pid or self._named(member.group, pid) is None)
 
+    def is_taken(self, address: str) -> bool:
+        """Whether somebody takes messages to the address as things stand."""
+        members = [member for group in self._groups.values() for member in group]
+        return any(self.takes(member, address) for member in members) or any(
+            takes(address) for takes, _ in self._forwarders
+        )
+
     def send(self, address: str, message: Message) -> None:
         """Deliver the message to one member soon; it is dropped if nobody takes it then."""
         if self._loop is None:
@@ -186,6 +200,8 @@ class Hub:
                 _log.exception("a message to %r could not be passed on", address)
             return
         _log.debug("nobody here takes messages to %r: dropped", address)
+        if isinstance(message, Execute) and not self._forwarders:
+            self._untaken(address, message)
 
     def _tell_watchers(self, message: Message) -> None:
         if not isinstance(message, Unblock):

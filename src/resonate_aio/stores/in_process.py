@@ -17,9 +17,10 @@ from ..clock import Clock, SystemClock
 from ..errors import ResonateStoreError
 from ..machine.machine import PromiseMachine
 from ..machine.state import WATCHED
-from ..protocol.records import Promise, PromiseState, TaskState
+from ..protocol.records import Promise, PromiseState, TaskState, is_timer, target_of
 from ..protocol.requests import Execute, Message, PromiseGet, Reply, Request, Unblock
 from .hub import Hub, Member
+from .untaken import Untaken
 
 NEVER_MS: Final = 2**63
 """When no timer is set."""
@@ -46,6 +47,7 @@ class InProcessStore:
         "_loop",
         "_machine",
         "_timer",
+        "_untaken",
         "_users",
     )
 
@@ -55,7 +57,8 @@ class InProcessStore:
     def __init__(self, clock: Clock | None = None) -> None:
         self._clock: Clock = clock if clock is not None else SystemClock()
         self._machine = PromiseMachine()
-        self._hub = Hub(self._is_current)
+        self._hub = Hub(self._is_current, self._nobody_takes)
+        self._untaken = Untaken(self._still_untaken)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._armed_ms = NEVER_MS
@@ -160,6 +163,23 @@ class InProcessStore:
             task is not None and task.state is TaskState.PENDING and task.version == message.version
         )
 
+    def untaken_target(self, id: str) -> str | None:
+        """Where an execution waits for somebody to take it; None if it does not."""
+        task, promise = self._machine.tasks.get(id), self._machine.promises.get(id)
+        if task is None or promise is None or task.state is not TaskState.PENDING:
+            return None
+        return target_of(promise)
+
+    def _nobody_takes(self, address: str, message: Execute) -> None:
+        promise = self._machine.promises.get(message.id)
+        if self._loop is not None and promise is not None and not is_timer(promise):
+            self._untaken.add(address, message, self._loop)
+
+    def _still_untaken(self, address: str, message: Execute) -> Promise | None:
+        if not self._is_current(message) or self._hub.is_taken(address):
+            return None
+        return self._machine.promises.get(message.id)
+
     def _effects(self) -> None:
         """See to messages, rows and the timer after an entry into the machine."""
         raise NotImplementedError
@@ -221,6 +241,7 @@ class InProcessStore:
             self._timer = None
         self._armed_ms = -1
         self._hub.bind(None)
+        self._untaken.clear()
         for task in self._late_watches:
             task.cancel()
 

@@ -262,6 +262,10 @@ class SqliteStore:
         if self._core is not None:
             self._core.unwatch(promise_id, settled)
 
+    def untaken_target(self, id: str) -> str | None:
+        """Where an execution waits for somebody to take it; None if it does not."""
+        return None if self._core is None else self._core.untaken_target(id)
+
     async def prune(self, settled_before_ms: int) -> int:
         """Delete whole executions whose root settled before the limit (S45).
 

@@ -107,6 +107,13 @@ class CrashingStore:
         with self._operation("load", root):
             return await self._inner.load(root)
 
+    async def prune(self, settled_before_ms: int) -> int:
+        """One operation."""
+        inner: Any = self._inner  # the stores of a stage are of this process: they can
+        with self._operation("prune", settled_before_ms):
+            pruned: int = await inner.prune(settled_before_ms)
+            return pruned
+
     def fence_create(
         self, task_id: str, version: int, promise: Promise, acked: Acked | None, context: Any
     ) -> Promise | Refusal | None:
@@ -157,6 +164,12 @@ class CrashingStore:
         """As the store's."""
         self._end_if_dead()
         self._inner.unwatch(promise_id, settled)
+
+    def untaken_target(self, id: str) -> str | None:
+        """As the store's."""
+        inner: Any = self._inner
+        target: str | None = inner.untaken_target(id)
+        return target
 
     def subscribe(
         self,

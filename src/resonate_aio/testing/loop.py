@@ -59,6 +59,7 @@ class SimLoop(LoopSurface):
         self._arrivals = Arrivals(self, threads_limit_s)
         self._passes_without_threads = 0
         self._waiting_for_quiet: list[asyncio.Future[None]] = []
+        self._stuck_check: Callable[[list[asyncio.TimerHandle]], str] | None = None
         self._thread_id: int | None = None
         self._stopping = False
         self._kill_at: int | None = None
@@ -267,6 +268,14 @@ class SimLoop(LoopSurface):
         """
         self._arrivals.add_busy_check(check)
 
+    def set_stuck_check(self, check: Callable[[list[asyncio.TimerHandle]], str]) -> None:
+        """Ask this, with the timers that are set, before the clock moves.
+
+        What it says, if anything, is why nothing that anybody waits for will ever come, though
+        timers are set: `SimDeadlock`.
+        """
+        self._stuck_check = check
+
     # One pass
 
     def _run_once(self) -> None:
@@ -305,6 +314,11 @@ class SimLoop(LoopSurface):
             raise SimDeadlock(
                 "nothing is ready, no timer is set, no thread is at work\n" + self._pending_tasks()
             )
+        if self._stuck_check is not None:
+            timers = [timer for _, _, timer in self._timers if not timer.cancelled()]
+            why = self._stuck_check(timers)
+            if why:
+                raise SimDeadlock(f"{why}\n{self._pending_tasks()}")
         self._now = max(self._now, self._timers.first_at())
         self._ready.extend(self._timers.take_due(self._now))
 

@@ -52,14 +52,16 @@ def simulate(
         What `main` returned.
 
     Raises:
-        SimDeadlock: Everybody waits for somebody; the message names them.
+        SimDeadlock: Everybody waits for somebody; the message names them. So it is if all that
+            is left to come is the end of a time limit that nobody chose (a year).
         FaultError: It took longer than `limit_s`, left tasks behind, or an error reached the
             event loop.
         Exception: What `main` raised.
     """
     stage = MemoryStage()
+    theatre = Theatre(main, stage, settings=settings, limit_s=limit_s, refuses_forgotten=True)
     try:
-        result: T = Theatre(main, stage, settings=settings, limit_s=limit_s).play(()).result
+        result: T = theatre.play(()).result
     finally:
         stage.close()
     return result

@@ -27,6 +27,7 @@ from ..stores.base import Store
 from ..stores.memory import MemoryStore
 from ..stores.sqlite import SqliteStore
 from .crashing_store import CrashingStore
+from .forgotten import Forgotten
 from .loop import Killed, SimClock, SimLoop
 
 Main = Callable[[Resonate], Awaitable[Any]]
@@ -174,6 +175,8 @@ class Theatre:
         crashed: Called after each crash, when nothing of the life can move any more.
         found: Called with the settled records when the next life has opened the store.
         limit_s: Virtual seconds that one life may take.
+        refuses_forgotten: Whether it is a deadlock that everybody waits for promises that
+            nobody settles, instead of a wait for their time limits (memory only).
 
     Attributes:
         places: Where the crashes fell so far, in words.
@@ -188,6 +191,7 @@ class Theatre:
         crashed: Callable[[], None] = lambda: None,
         found: Callable[[Records], None] = lambda _: None,
         limit_s: float | None = None,
+        refuses_forgotten: bool = False,
     ) -> None:
         self._main = main
         self._stage = stage
@@ -195,6 +199,7 @@ class Theatre:
         self._crashed = crashed
         self._found = found
         self._limit_s = limit_s
+        self._refuses_forgotten = refuses_forgotten
         self._clock_s = 0.0
         self.places: list[str] = []
 
@@ -225,6 +230,9 @@ class Theatre:
         resonate = Resonate(store=store, pid="crash", clock=clock, settings=self._settings)
         if point is not None and point < 0:
             loop.kill_after(-point)
+        if self._refuses_forgotten and isinstance(inner, MemoryStore):
+            default_s = (self._settings or Settings()).default_timeout_s
+            loop.set_stuck_check(Forgotten(inner, default_s).why)
         at = ""
         result, records = None, None
         try:
