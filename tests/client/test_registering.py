@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -118,6 +119,34 @@ async def test_versions_side_by_side() -> None:
         assert await resonate.options(version=1).rpc("h", "f") == 1
         with pytest.raises(FunctionNotFoundError, match="no version 3"):
             resonate.options(version=3).run("i", "f")
+
+
+async def test_no_version_is_the_newest_and_is_not_written(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Mission R6: SDKs of the current protocol have no number for the newest version."""
+
+    async def one(ctx: Context) -> int:
+        return 1
+
+    async def two(ctx: Context) -> int:
+        return 2
+
+    async with Resonate() as resonate:
+        handle = resonate.rpc("a", "f", 7)
+        await handle.created()
+        param = (await resonate.promises.get("a")).param.data
+        assert param is not None
+        assert json.loads(param) == {"func": "f", "args": [7], "kwargs": {}}
+        # A legacy server's records name version 0: the same call.
+        data = '{"func":"f","args":[],"kwargs":{},"version":0}'
+        target = {"resonate:target": "poll://any@default"}
+        await resonate.promises.create("b", timeout_in=60, data=data, tags=target)
+        caplog.clear()
+        resonate.register(one, name="f", version=1)
+        resonate.register(two, name="f", version=2)
+        assert await resonate.rpc("b", "f") == 2
+        assert not caplog.records
 
 
 async def test_one_function_under_two_names() -> None:

@@ -86,7 +86,7 @@ def test_the_tags_of_a_root_are_those_of_sdk_067() -> None:
     assert codec.create_to_rest(created) == {
         "id": "hello",
         "timeout": 5,
-        "param": {"data": b64('{"func":"f"}')},
+        "param": {"data": b64('{"func":"f","version":0}')},
         "tags": {
             "resonate:scope": "global",
             "resonate:invoke": "poll://any@default",
@@ -94,6 +94,24 @@ def test_the_tags_of_a_root_are_those_of_sdk_067() -> None:
             "resonate:parent": "hello",
         },
     }
+
+
+def test_an_invocation_names_a_version_as_sdk_067_demands() -> None:
+    """Mission R6, §5.1: none asks for the newest, which SDK 0.6.7 calls 0."""
+    called = {"resonate:target": "poll://any@default"}
+
+    def sent(data: str, tags: dict[str, str]) -> object:
+        body = codec.create_to_rest(PromiseCreate("a", 5, Value(None, data), tags))
+        return body["param"]["data"]
+
+    assert sent('{"func":"f","args":[]}', called) == b64('{"func":"f","args":[],"version":0}')
+    assert sent('{"func":"f"} ', called) == b64('{"func":"f","version":0}')
+    for untouched in ('{"func":"f","version":2}', '{"version":"x","func":"f"}', '{"a":1}', "{", ""):
+        assert sent(untouched, called) == b64(untouched)
+    assert sent('{"func":"f"}', {}) == b64('{"func":"f"}'), "a promise that is no invocation"
+    schedule = ScheduleCreate("s", "* * * * *", "{{.timestamp}}", 5, Value(None, '{"func":"f"}'))
+    param = codec.schedule_to_rest(schedule)["promiseParam"]
+    assert param == {"data": b64('{"func":"f","version":0}')}
 
 
 def test_the_tags_of_a_local_call_are_those_of_sdk_067() -> None:

@@ -132,8 +132,10 @@ def _is_same(recorded: str | None, asked: str) -> bool:
     """Whether both are the same call; what an encoder wrote may differ each time (K9)."""
     if recorded == asked:
         return True
-    if recorded is None or '"encoder"' not in recorded or '"encoder"' not in asked:
+    if recorded is None:
         return False
+    if '"encoder"' not in recorded or '"encoder"' not in asked:
+        return recorded == f'{asked[:-1]},"version":0}}'  # as legacy servers hold it
     return bool(_without_arguments(recorded) == _without_arguments(asked))
 
 
@@ -144,7 +146,7 @@ def _without_arguments(data: str) -> Any:
         return data
     if not isinstance(invocation, dict):
         return invocation
-    return [invocation.get(part) for part in ("func", "version", "encoder")]
+    return [invocation.get("func"), invocation.get("version", 0), invocation.get("encoder")]
 
 
 def _nothing(_: Reply) -> None:

@@ -125,7 +125,9 @@ def describe(call: DurableCall[Any]) -> None:
 
 def sealed_invocation(name: str, text: str | None, version: int, encoder: Encoder) -> str:
     """What a root or rpc promise carries when an encoder wrote its arguments."""
-    sealed = {"func": name, "args": [text], "kwargs": {}, "version": version}
+    sealed: dict[str, Any] = {"func": name, "args": [text], "kwargs": {}}
+    if version:
+        sealed["version"] = version
     return encode({**sealed, "encoder": name_of(encoder)})
 
 

@@ -159,10 +159,15 @@ class Callee:
     def invocation(self, args: tuple[Any, ...], kwargs: dict[str, Any], version: int) -> str:
         """What a root or rpc promise carries: the function's name, version and arguments.
 
+        No version asks for the newest; other SDKs know no number for that (R6).
+
         Raises:
             ValueCodecError: An argument cannot be stored, or would come back as something else.
         """
-        text = encode({"func": self.name, "args": args, "kwargs": kwargs, "version": version})
+        asked = {"func": self.name, "args": args, "kwargs": kwargs}
+        if version:
+            asked["version"] = version
+        text = encode(asked)
         if not self.takes_plain and version == self.version:
             stored = decode(text)
             for index, data in enumerate(stored["args"]):

@@ -192,7 +192,7 @@ class Taking:
         except ValueCodecError as error:
             raise ValueCodecError(f"promise {promise.id!r} holds no invocation: {error}") from None
         name = data.get("func") if isinstance(data, dict) else None
-        version = data.get("version", 1) if isinstance(data, dict) else 1
+        version = data.get("version", 0) if isinstance(data, dict) else 0
         if not isinstance(name, str) or not isinstance(version, int):
             raise ValueCodecError(f"promise {promise.id!r} holds no invocation (func, args)")
         return self._resolve(name, version)

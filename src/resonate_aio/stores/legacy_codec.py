@@ -37,6 +37,7 @@ from ..protocol.wire_records import value_from_wire, value_to_wire
 INVOKE: Final = "__invoke:"
 RESUME: Final = "__resume:"
 _TO_REST: Final = {"resonate:target": "resonate:invoke", "resonate:timer": "resonate:timeout"}
+_TARGET: Final = "resonate:target"
 _FROM_REST: Final = {rest: ours for ours, rest in _TO_REST.items()}
 
 ROOT_TAG: Final = "resonate:root"
@@ -151,7 +152,8 @@ def create_to_rest(request: PromiseCreate, *, root: str | None = None) -> Rest:
     """The body that creates a promise."""
     body: Rest = {"id": request.id, "timeout": request.timeout_at_ms}
     if request.param is not EMPTY:
-        body["param"] = value_to_wire(request.param)
+        param = _with_version(request.param) if _TARGET in request.tags else request.param
+        body["param"] = value_to_wire(param)
     tags = tags_to_rest(request.tags, id=request.id, root=root)
     if tags:
         body["tags"] = tags
@@ -204,6 +206,15 @@ def _state(found: Rest, where: str) -> PromiseState:
         return PromiseState(name.lower())
     except ValueError:
         raise FieldError(f"{where}.state is none of a promise: {shown(name)}") from None
+
+
+def _with_version(param: Value) -> Value:
+    """An invocation as SDK 0.6.7 demands it: it names a version, 0 for the newest (§5.1)."""
+    invocation = _object(param.data)
+    if invocation is None or "func" not in invocation or "version" in invocation:
+        return param
+    assert param.data is not None  # it held an object
+    return Value(param.headers, f'{param.data.rstrip()[:-1]},"version":0}}')
 
 
 def _with_text(value: Value) -> Value:
@@ -324,7 +335,7 @@ def schedule_to_rest(request: ScheduleCreate) -> Rest:
         "tags": tags,
         "promiseId": request.promise_id,
         "promiseTimeout": request.promise_timeout_ms,
-        "promiseParam": value_to_wire(request.promise_param),
+        "promiseParam": value_to_wire(_with_version(request.promise_param)),
         "promiseTags": tags,
     }
 
