@@ -164,7 +164,7 @@ class Callee:
         Raises:
             ValueCodecError: An argument cannot be stored, or would come back as something else.
         """
-        asked = {"func": self.name, "args": args, "kwargs": kwargs}
+        asked: dict[str, Any] = {"func": self.name, "args": args, "kwargs": kwargs}
         if version:
             asked["version"] = version
         text = encode(asked)
