@@ -240,6 +240,22 @@ async def test_the_store_that_fits_is_chosen_and_kept() -> None:
     await server.stop()
 
 
+async def test_a_client_stopped_as_it_finds_its_server_leaves_nothing_open() -> None:
+    server = Server(MemoryStore(), port=0)
+    await server.start()
+    store = server_store(server_arguments(url=server.url))
+    assert isinstance(store, EitherStore)
+    await store.open()
+    async with asyncio.timeout(5):
+        while store.inner is None:  # noqa: ASYNC110  the very pass in which it is found
+            await asyncio.sleep(0)
+    assert isinstance(store.inner, RemoteStore)
+    assert store.inner.http._session is not None
+    await store.close()
+    assert store.inner.http._session is None
+    await server.stop()
+
+
 def url_of(**given: Any) -> str | None:
     store = server_store(server_arguments(**given))
     assert store is None or isinstance(store, EitherStore)

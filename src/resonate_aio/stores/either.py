@@ -104,7 +104,7 @@ class EitherStore:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._finding = None
         self._waiting.clear()
-        if self._found.is_set() and self._inner is not None:
+        if self._inner is not None:  # also where the search was stopped as it opened it
             await self._inner.close()
         await self._http.close()
 
