@@ -150,6 +150,9 @@ def chain(server: Served) -> str:
     make(server, "far", func="b", origin="chain", parent="chain.2", target="poll://any@b")
     make(server, "chain.12", headers={EXPLICIT_HEADER: "named"})
     make(server, "named", func="c")
+    make(server, "named.1", headers={EXPLICIT_HEADER: "below"})
+    make(server, "below", func="d")
+    make(server, "below.1", func="e")
     make(server, "chain-other", func="no")
     make(server, "chain2.1", func="no")
     return "chain"
@@ -161,7 +164,7 @@ def test_a_live_tree_over_http(server: Served, command: Command, chain: str) -> 
     assert [id for _, id in heads(told.stdout.splitlines())] == [
         *("chain", "chain.1", "chain.2", "far", "chain.3", "chain:x"),
         *(f"chain.{n}" for n in range(4, 12)),
-        "named",
+        *("named", "below", "below.1"),
     ]
     server.ask(r.PromiseSettle("far", RESOLVED))
     assert "✓ far  b  resolved" in command("tree", chain).stdout

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Generator
+from types import FunctionType
 from typing import Any
 
 import pytest
@@ -254,3 +255,28 @@ def test_each_kind_has_its_type() -> None:
     assert type(resonate.register(greet)) is CoroutineFunction
     assert type(resonate.register(stepwise)) is GeneratorFunction
     assert type(resonate.register(double)) is PlainFunction
+
+
+async def test_a_registry_of_its_own_takes_decorators() -> None:
+    """Mission R1, R2, R4, C19: as a client does, but the functions stay what they are."""
+    registry = Registry()
+
+    @registry.register
+    async def one(ctx: Context) -> str:
+        return "one"
+
+    @registry.register(name="second", version=2)
+    def two(ctx: Context) -> str:
+        return "two"
+
+    assert registry.register(one, name="first") is one
+    assert isinstance(two, FunctionType)
+    for _ in range(2):  # shared by clients
+        async with Resonate(registry=registry) as resonate:
+            assert await resonate.run("a", one) == "one"
+            assert await resonate.run("b", "second") == "two"
+            assert await resonate.run("c", "first") == "one"
+    with pytest.raises(ValueError, match="registered already"):
+        registry.register(two, name="one")
+    with pytest.raises(TypeError, match="ctx"):
+        registry.register(lambda: None, name="none")

@@ -10,6 +10,7 @@ from tests.client.lives import Lives, utc
 
 import resonate_aio.retry_policies
 from resonate_aio import Context, Resonate
+from resonate_aio.errors import ApplicationError
 from resonate_aio.retry_policies import Constant, Exponential, Linear, Never, RetryPolicy
 
 
@@ -67,3 +68,103 @@ def test_the_names() -> None:
     """Mission T1, T6."""
     module: Any = resonate_aio.retry_policies
     assert set(module.__all__) == {"Constant", "Exponential", "Linear", "Never", "RetryPolicy"}
+
+
+class BusinessError(Exception):
+    """Trying again does not help."""
+
+
+class OutOfStockError(BusinessError):
+    """Nor here: subclasses count (law 11)."""
+
+
+def attempts_of(main: Any, **options: Any) -> int:
+    """How often a step that fails for good was tried."""
+    tried: list[int] = []
+
+    async def step(ctx: Context) -> None:
+        tried.append(ctx.info.attempt)
+        if len(tried) > 3:
+            return
+        raise OutOfStockError("none left")
+
+    async def whole(resonate: Resonate) -> None:
+        try:
+            await main(resonate, step)
+        except OutOfStockError:
+            return
+
+    Lives(None, utc("2024-05-01 12:00")).life(whole, **options)
+    return len(tried)
+
+
+@pytest.mark.parametrize("never", [BusinessError, (KeyError, BusinessError), [OutOfStockError]])
+def test_errors_after_which_nothing_is_tried_again(never: Any) -> None:
+    """Law 11: said for the client, for what is started through a view of it, or at the call."""
+
+    async def from_a_flow(resonate: Resonate, step: Any) -> None:
+        async def flow(ctx: Context) -> None:
+            await ctx.run(step)
+
+        resonate.register(flow)
+        await resonate.run("a", flow)
+
+    async def through_a_view(resonate: Resonate, step: Any) -> None:
+        def leaf(ctx: Context) -> None:  # a top-level plain function is a leaf, and retried
+            step(ctx).send(None)
+
+        resonate.register(leaf)
+        await resonate.options(non_retryable_exceptions=never).run("a", leaf)
+
+    async def at_the_call(resonate: Resonate, step: Any) -> None:
+        async def flow(ctx: Context) -> None:
+            await ctx.run(step).options(non_retryable_exceptions=never)
+
+        resonate.register(flow)
+        await resonate.run("a", flow)
+
+    assert attempts_of(from_a_flow) == 4
+    assert attempts_of(from_a_flow, non_retryable_exceptions=never) == 1
+    assert attempts_of(through_a_view) == 1
+    assert attempts_of(at_the_call) == 1
+    assert attempts_of(at_the_call, non_retryable_exceptions=KeyError) == 1, "both count"
+
+
+@pytest.mark.parametrize("wrong", [5, "ValueError", (ValueError, 5), ValueError("x")])
+def test_what_is_no_class_of_errors_is_refused(wrong: Any) -> None:
+    with pytest.raises(TypeError, match="exception classes"):
+        Resonate(non_retryable_exceptions=wrong)
+    with pytest.raises(TypeError, match="exception classes"):
+        Resonate().options(non_retryable_exceptions=wrong)
+
+
+def test_an_error_class_that_cannot_be_found_again_is_named_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """S51: one defined inside a function is an `ApplicationError` to those who wait."""
+
+    class LocalError(Exception):
+        pass
+
+    async def step(ctx: Context) -> None:
+        raise LocalError("gone")
+
+    async def flow(ctx: Context) -> str:
+        for _ in range(3):
+            try:
+                await ctx.run(step).options(retry_policy=Never())
+            except LocalError:
+                return "caught"
+            except ApplicationError as error:
+                name = error.name
+        return f"not caught: {name.rpartition('.')[2]}"
+
+    async def main(resonate: Resonate) -> str:
+        resonate.register(flow)
+        return await resonate.run("a", flow)
+
+    caplog.set_level("WARNING", "resonate_aio")
+    assert Lives(None, utc("2024-05-01 12:00")).life(main) == "not caught: LocalError"
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert "`except LocalError`" in said
+    assert "top level of a module" in said

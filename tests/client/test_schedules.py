@@ -279,3 +279,30 @@ async def test_what_is_wrong_with_a_cron_is_said(cron: str, fault: str) -> None:
 )
 def test_a_cron_without_fault(cron: str) -> None:
     assert fault_of(cron) is None
+
+
+def test_a_function_is_told_its_tick(lives: Make) -> None:
+    """The instant it stands for, also when it was caught up with long after."""
+    seen: list[tuple[str, float | None, float | None]] = []
+
+    async def step(ctx: Context) -> float | None:
+        return ctx.info.scheduled_at
+
+    async def main(resonate: Resonate) -> None:
+        @resonate.register
+        async def report(ctx: Context) -> None:
+            seen.append((ctx.id, ctx.info.scheduled_at, await ctx.run(step)))
+
+        if not (await resonate.schedules.search()).items:
+            await resonate.schedule("report", report, "0 9 * * *")
+        await asyncio.sleep(60)
+        await resonate.run(f"by-hand-{len(seen)}", report)
+
+    world = lives("2024-05-01 08:59:30")
+    world.life(main)
+    world.sleep_until(utc("2024-05-03 12:00"))
+    world.life(main)
+    ticks_s = [utc(f"2024-05-0{day} 09:00").timestamp() for day in (1, 2, 3)]
+    scheduled = [(at, below) for id, at, below in seen if not id.startswith("by-hand")]
+    assert scheduled == [(tick_s, tick_s) for tick_s in ticks_s]
+    assert [at for id, at, _ in seen if id.startswith("by-hand")] == [None, None]

@@ -86,14 +86,19 @@ async def collect(asker: Asker, id: str) -> tuple[list[Promise], bool]:
     if _ROOT in root.tags:
         is_all &= await _called(asker, id, found)
     # Legacy servers list no tasks, go by age and not by id, and have other cursors.
-    if (await asker.reply(TaskSearch(limit=1))).status == 200:
-        for separator in (".", ":"):
-            is_all &= await _continuing(asker, id + separator, found)
-    for named in [_named(promise) for promise in found.values()]:
-        if named is not None and named not in found:
-            promise = (await asker.reply(PromiseGet(named))).promise
-            if promise is not None:
-                found[named] = promise
+    goes_by_id = (await asker.reply(TaskSearch(limit=1))).status == 200
+    trees = [id]
+    for tree in trees:  # it grows: calls under an explicit id may make such calls themselves
+        for separator in (".", ":") if goes_by_id else ():
+            is_all &= await _continuing(asker, tree + separator, found)
+        named = {name for promise in found.values() if (name := _named(promise)) is not None}
+        for name in sorted(named.difference(trees)):
+            if name not in found:
+                promise = (await asker.reply(PromiseGet(name))).promise
+                if promise is None:
+                    continue
+                found[name] = promise
+            trees.append(name)
     return list(found.values()), is_all
 
 

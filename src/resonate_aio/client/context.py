@@ -243,6 +243,36 @@ class Context:
     rfi = begin_rpc
     """Alias of `begin_rpc` (0.6.7: remote function invocation)."""
 
+    @overload
+    def detached(
+        self, func: Function[P, R], *args: P.args, **kwargs: P.kwargs
+    ) -> DurableCall[DurablePromise[R]]: ...
+    @overload
+    def detached(
+        self,
+        func: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> DurableCall[DurablePromise[R]]: ...
+    @overload
+    def detached(
+        self,
+        func: Callable[Concatenate[Context, P], Generator[Any, Any, R]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> DurableCall[DurablePromise[R]]: ...
+    @overload
+    def detached(
+        self, func: Callable[Concatenate[Context, P], R], *args: P.args, **kwargs: P.kwargs
+    ) -> DurableCall[DurablePromise[R]]: ...
+    @overload
+    def detached(
+        self, func: str, *args: Any, returns: type[T], **kwargs: Any
+    ) -> DurableCall[DurablePromise[T]]: ...
+    @overload
+    def detached(
+        self, func: str, *args: Any, **kwargs: Any
+    ) -> DurableCall[DurablePromise[Any]]: ...
     def detached(self, func: Any, *args: Any, **kwargs: Any) -> DurableCall[DurablePromise[Any]]:
         """Begin a function elsewhere that this one does not wait for at its end.
 

@@ -56,6 +56,16 @@ class Info:
         return self._body.call.timeout_at_ms / 1000
 
     @property
+    def scheduled_at(self) -> float | None:
+        """The tick of the schedule that started this execution, in seconds since the epoch.
+
+        The time it stands for, also where it was caught up with later. None for what no schedule
+        started, and on servers that do not say which schedule made a promise (S66).
+        """
+        held: Any = self._body.execution
+        return None if held.tick_ms is None else held.tick_ms / 1000
+
+    @property
     def version(self) -> int:
         """The version of the function that runs."""
         callee = self._body.call.callee

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from difflib import get_close_matches
-from typing import Any, Protocol, runtime_checkable
+from functools import partial
+from typing import Any, Protocol, TypeVar, overload, runtime_checkable
 
 from ..errors import FunctionNotFoundError
 from ..runtime.functions import Callee
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 _SUGGESTED = 3
 _LISTED = 10
@@ -70,6 +73,31 @@ class Registry:
         for heard in self._listeners:
             heard()
         return callee
+
+    @overload
+    def register(self, func: F, /, *, name: str | None = None, version: int = 1) -> F: ...
+    @overload
+    def register(self, *, name: str | None = None, version: int = 1) -> Callable[[F], F]: ...
+    def register(  # type: ignore[misc]  # a bare call gives a decorator, which has a type
+        self, func: Any = None, /, *, name: str | None = None, version: int = 1
+    ) -> Any:
+        """Register a function before there is a client: `@registry.register`, also with arguments.
+
+        As `Resonate.register`, but the function stays what it is: without a client nothing can be
+        started with it. `Resonate(registry=registry)` starts it by name or by itself.
+
+        Args:
+            name: The name; the function's own where absent.
+            version: Several versions of one name may stand side by side (R6).
+
+        Raises:
+            TypeError: Not a function, or one that takes no ctx.
+            ValueError: Name and version are taken, or the function has no name.
+        """
+        if func is None:
+            return partial(self.register, name=name, version=version)
+        self.add(func, name, version)
+        return func
 
     @property
     def is_empty(self) -> bool:

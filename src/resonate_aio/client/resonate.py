@@ -9,11 +9,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from ..clock import Clock
-from ..encoders import Encoder
 from ..errors import ContextMisuseError
-from ..execution.attempts import RetryPolicy
 from ..protocol.records import Schedule
-from ..runtime.options import NO_OPTIONS, change, seconds
+from ..runtime.options import NO_OPTIONS, ExceptionClasses, seconds
 from ..runtime.settings import Settings
 from ..runtime.stamps import current_branch
 from ..stores.base import Store
@@ -27,19 +25,6 @@ from .registry import Registry
 from .schedules import Schedules, schedule_function
 from .starting import Starting
 from .wiring import Synchronous, local_server, local_store, make_core, server_store
-
-_CLIENT_KEYS = frozenset(
-    {
-        "check_arguments",
-        "encoder",
-        "idempotency_key",
-        "retry_policy",
-        "tags",
-        "target",
-        "timeout",
-        "version",
-    }
-)
 
 
 class Resonate(Registering, Starting):
@@ -68,6 +53,8 @@ class Resonate(Registering, Starting):
         retention: Seconds or a timedelta after which ended executions are deleted, each as a
             whole; for ever where absent. Their ids may run again after that (S45).
         check_arguments: Whether a replay with other arguments is an error (S43).
+        non_retryable_exceptions: Error classes (or one) that no function which runs here is tried
+            again after, in addition to those of a call's own options.
         stop_timeout: What `stop()` and the end of `async with` use; see `stop`.
 
     Raises:
@@ -92,6 +79,7 @@ class Resonate(Registering, Starting):
         registry: Registry | None = None,
         retention: float | timedelta | None = None,
         check_arguments: bool = True,
+        non_retryable_exceptions: ExceptionClasses = (),
         stop_timeout: float | timedelta | None = None,
         clock: Clock | None = None,
         settings: Settings | None = None,
@@ -119,6 +107,7 @@ class Resonate(Registering, Starting):
             clock=clock,
             settings=settings,
             check_arguments=check_arguments,
+            non_retryable_exceptions=non_retryable_exceptions,
         )
         self._core.message_source = message_source
         self._core.retention.limit(keep_s)
@@ -141,6 +130,7 @@ class Resonate(Registering, Starting):
         registry: Registry | None = None,
         retention: float | timedelta | None = None,
         check_arguments: bool = True,
+        non_retryable_exceptions: ExceptionClasses = (),
         stop_timeout: float | timedelta | None = None,
         serve: str | None = None,
         token: str | None = None,
@@ -177,6 +167,7 @@ class Resonate(Registering, Starting):
             registry=registry,
             retention=retention,
             check_arguments=check_arguments,
+            non_retryable_exceptions=non_retryable_exceptions,
             stop_timeout=stop_timeout,
         )
         client._core.server = server
@@ -199,6 +190,7 @@ class Resonate(Registering, Starting):
         dependencies: Dependencies | None = None,
         registry: Registry | None = None,
         check_arguments: bool = True,
+        non_retryable_exceptions: ExceptionClasses = (),
         stop_timeout: float | timedelta | None = None,
     ) -> Self:
         """A client of a Resonate server, with the arguments of release 0.6.7.
@@ -232,6 +224,7 @@ class Resonate(Registering, Starting):
             dependencies=dependencies,
             registry=registry,
             check_arguments=check_arguments,
+            non_retryable_exceptions=non_retryable_exceptions,
             stop_timeout=stop_timeout,
         )
 
@@ -299,52 +292,6 @@ class Resonate(Registering, Starting):
                 f"{branch.body.id!r}: dependencies are set before functions run"
             )
         self._core.dependencies.add(name, obj)
-
-    def options(
-        self,
-        *,
-        encoder: Encoder | None = None,
-        idempotency_key: str | Callable[[str], str] | None = None,
-        retry_policy: RetryPolicy | Callable[[Callable[..., Any]], RetryPolicy] | None = None,
-        tags: dict[str, str] | None = None,
-        target: str | None = None,
-        timeout: float | timedelta | None = None,
-        version: int | None = None,
-        check_arguments: bool | None = None,
-    ) -> Self:
-        """A copy of this client with options for the calls started through it (K8).
-
-        Args:
-            encoder: Turns arguments and results into text and back; see
-                `resonate_aio.encoders`.
-            idempotency_key: A key, or a function of the id that gives one; the id itself where
-                absent. An id that was used with another key is refused (S52).
-            retry_policy: A policy, or a function of the function that gives one.
-            tags: Tags of the promise.
-            target: Where an rpc goes: a group name or an address.
-            timeout: Seconds or timedelta until the promise times out; a year by default.
-            version: Version of the function; 0 is the newest.
-            check_arguments: Whether a replay with other arguments is an error (S43).
-
-        Raises:
-            TypeError, ValueError: An option of the wrong kind.
-        """
-        given = {
-            "encoder": encoder,
-            "idempotency_key": idempotency_key,
-            "retry_policy": retry_policy,
-            "tags": tags,
-            "target": target,
-            "timeout": timeout,
-            "version": version,
-            "check_arguments": check_arguments,
-        }
-        copy = object.__new__(type(self))
-        copy.__dict__.update(self.__dict__)
-        copy._options = change(self._options, given, _CLIENT_KEYS)
-        if encoder is not None:
-            self._core.knows(encoder)
-        return copy
 
     async def schedule(self, id: str, func: Any, cron: Any, *args: Any, **kwargs: Any) -> Schedule:
         """Start a function at every tick of the calendar, with these arguments.

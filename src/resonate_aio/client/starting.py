@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any, Concatenate, ParamSpec, TypeVar, overload
+from datetime import timedelta
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, overload
 
+from ..encoders import Encoder
 from ..errors import FunctionNotFoundError
+from ..execution.attempts import RetryPolicy
 from ..protocol.values import PLAIN_SHAPE, Shape
 from ..runtime.functions import Callee, Remote
-from ..runtime.options import CallOptions, promise_id, text
+from ..runtime.options import CallOptions, ExceptionClasses, change, promise_id, text
 from .context import Context
 from .core import ClientCore
 from .function import Function
@@ -20,11 +23,76 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
+_CLIENT_KEYS = frozenset(
+    {
+        "check_arguments",
+        "encoder",
+        "idempotency_key",
+        "non_retryable_exceptions",
+        "retry_policy",
+        "tags",
+        "target",
+        "timeout",
+        "version",
+    }
+)
+
+
 class Starting:
     """The part of a client that starts executions and finds them again."""
 
     _core: ClientCore
     _options: CallOptions
+
+    def options(
+        self,
+        *,
+        encoder: Encoder | None = None,
+        idempotency_key: str | Callable[[str], str] | None = None,
+        retry_policy: RetryPolicy | Callable[[Callable[..., Any]], RetryPolicy] | None = None,
+        tags: dict[str, str] | None = None,
+        target: str | None = None,
+        timeout: float | timedelta | None = None,
+        version: int | None = None,
+        check_arguments: bool | None = None,
+        non_retryable_exceptions: ExceptionClasses | None = None,
+    ) -> Self:
+        """A copy of this client with options for the calls started through it (K8).
+
+        Args:
+            encoder: Turns arguments and results into text and back; see
+                `resonate_aio.encoders`.
+            idempotency_key: A key, or a function of the id that gives one; the id itself where
+                absent. An id that was used with another key is refused (S52).
+            retry_policy: A policy, or a function of the function that gives one.
+            tags: Tags of the promise.
+            target: Where an rpc goes: a group name or an address.
+            timeout: Seconds or timedelta until the promise times out; a year by default.
+            version: Version of the function; 0 is the newest.
+            check_arguments: Whether a replay with other arguments is an error (S43).
+            non_retryable_exceptions: Error classes, or one, after which the function is not tried
+                again; their subclasses count.
+
+        Raises:
+            TypeError, ValueError: An option of the wrong kind.
+        """
+        given = {
+            "encoder": encoder,
+            "idempotency_key": idempotency_key,
+            "retry_policy": retry_policy,
+            "tags": tags,
+            "target": target,
+            "timeout": timeout,
+            "version": version,
+            "check_arguments": check_arguments,
+            "non_retryable_exceptions": non_retryable_exceptions,
+        }
+        copy = object.__new__(type(self))
+        copy.__dict__.update(self.__dict__)
+        copy._options = change(self._options, given, _CLIENT_KEYS)
+        if encoder is not None:
+            self._core.knows(encoder)
+        return copy
 
     @overload
     def begin_run(

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from ..clock import Clock, SystemClock
 from ..protocol.envelope import message_from_wire
 from ..protocol.requests import Reply, Request
+from ..runtime.options import ExceptionClasses, exception_classes
 from ..runtime.settings import Settings
 from ..stores.base import Store
 from ..stores.either import EitherStore
@@ -186,6 +187,7 @@ def make_core(
     clock: Clock | None = None,
     settings: Settings | None = None,
     check_arguments: bool = True,
+    non_retryable_exceptions: ExceptionClasses = (),
 ) -> ClientCore:
     """A client's shared part, everything checked.
 
@@ -207,6 +209,7 @@ def make_core(
     for what, given, kind in checked:
         if given is not None and not isinstance(given, kind):
             raise TypeError(f"{what} is a {kind.__name__}, got {type(given).__name__}")
+    never_again = exception_classes(non_retryable_exceptions)
     if not hasattr(store, "fence_create"):
         raise TypeError(f"store is a Store, got {type(store).__name__}")
     return ClientCore(
@@ -214,7 +217,11 @@ def make_core(
         clock=clock if clock is not None else SystemClock(),
         settings=settings
         if settings is not None
-        else Settings(workers=workers, check_arguments=check_arguments),
+        else Settings(
+            workers=workers,
+            check_arguments=check_arguments,
+            non_retryable_exceptions=never_again,
+        ),
         group=group,
         pid=pid if pid is not None else uuid.uuid4().hex,
         registry=registry if registry is not None else Registry(),

@@ -175,7 +175,8 @@ class Concluding:
                 policy,
                 body.attempt,
                 error,
-                call.options_.non_retryable_exceptions,
+                call.options_.non_retryable_exceptions
+                + self._scheduler.settings.non_retryable_exceptions,
                 self._scheduler.clock.now_ms(),
                 call.timeout_at_ms,
                 self._rng,

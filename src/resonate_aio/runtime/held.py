@@ -26,15 +26,18 @@ class Held(Execution):
         body: The root's body, while it lives.
         ended: Whom to tell of its end.
         stopping: Done when the last of its dropped frames has ended.
+        tick_ms: The tick of the schedule that started it; None if none did.
         watched: The calls whose promises are watched, and who hears of each.
     """
 
-    __slots__ = ("body", "callee", "ended", "stopping", "watched")
+    __slots__ = ("body", "callee", "ended", "stopping", "tick_ms", "watched")
 
     def __init__(self, task: Task, promise: Promise, root: RootCall, callee: Callee) -> None:
         super().__init__(task.id, task.version, root)
         self.joint = SEPARATORS[dialect_of(promise) or Dialect.DOT]
         self.callee = callee
+        # Created as at its tick, whenever that was caught up with (R7).
+        self.tick_ms = promise.created_at_ms if "resonate:schedule" in promise.tags else None
         self.ended: Ended | None = None
         self.body: LiveBody | None = None
         self.stopping: asyncio.Future[None] | None = None

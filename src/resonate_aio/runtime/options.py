@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -11,6 +11,9 @@ import msgspec
 from ..execution.attempts import RetryPolicy
 from ..protocol.addresses import is_address, normalise_target
 from ..protocol.idempotency import Key, key_for
+
+ExceptionClasses = type[BaseException] | Iterable[type[BaseException]]
+"""One class of errors, or several."""
 
 _RESERVED = ("resonate:", "resonate-aio:")
 _LARGEST_VERSION = 2**31 - 1
@@ -103,7 +106,7 @@ def change(options: CallOptions, given: dict[str, Any], allowed: frozenset[str])
     if "tags" in changes:
         changes["tags"] = user_tags(changes["tags"])
     if "non_retryable_exceptions" in changes:
-        changes["non_retryable_exceptions"] = _classes(changes["non_retryable_exceptions"])
+        changes["non_retryable_exceptions"] = exception_classes(changes["non_retryable_exceptions"])
     for key, check in _CHECKS.items():
         if key in changes:
             check(changes[key])
@@ -240,7 +243,12 @@ def string_map(given: Any, what: str) -> dict[str, str]:
     return dict(given)
 
 
-def _classes(value: Any) -> tuple[type[BaseException], ...]:
+def exception_classes(value: Any) -> tuple[type[BaseException], ...]:
+    """What `non_retryable_exceptions` names: one class of errors or several.
+
+    Raises:
+        TypeError: Something else.
+    """
     try:
         classes = (value,) if isinstance(value, type) else tuple(value)
     except TypeError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from types import TracebackType
 from typing import Any
 
@@ -17,6 +18,10 @@ ENCODER_HEADER = "resonate-aio:encoder"
 _NOT_ERRORS = "ended by"
 _OURS = __package__
 _RESOLVED = PromiseState.RESOLVED
+_SAID: set[str] = set()
+_MOST_SAID = 1_000
+
+logger = logging.getLogger("resonate_aio.runtime")
 
 
 def settlement(
@@ -40,8 +45,26 @@ def settlement(
         error = ApplicationError(
             type(error).__name__, f"{name!r} ({id!r}) {_NOT_ERRORS} {shown_error(error)}"
         )
-    stored = failure_value(error)
-    return PromiseState.REJECTED, stored, None
+    _warn_if_local(type(error), name, id)
+    return PromiseState.REJECTED, failure_value(error), None
+
+
+def _warn_if_local(kind: type[Exception], name: str, id: str) -> None:
+    """A class that no module holds cannot be found when the error is rebuilt (S51)."""
+    key = f"{kind.__module__}.{kind.__qualname__}"
+    if "<locals>" not in key or key in _SAID or len(_SAID) >= _MOST_SAID:
+        return
+    _SAID.add(key)
+    logger.warning(
+        "%r (%r) raised %s, a class defined inside a function: it cannot be found again, so those "
+        "who wait get an ApplicationError of that name and `except %s` does not catch it. Define "
+        "it at the top level of a module",
+        name,
+        id,
+        kind.__qualname__,
+        kind.__name__,
+        extra={"id": id},
+    )
 
 
 def user_frames(error: BaseException | None) -> TracebackType | None:

@@ -20,6 +20,7 @@ class Settings(msgspec.Struct, frozen=True):
         stop_s: How long `stop()` waits for frames to end.
         default_timeout_s: Deadline of a top-level call without one (K14: a year).
         check_arguments: Whether arguments count in fingerprints (S43).
+        non_retryable_exceptions: After these no function is tried again (law 11).
         queue_slice_s: Longest the scheduler holds the loop at a time.
         hold_up_s: How long a step may hold the event loop up without being named (law 15).
         poison_first_s, poison_most_s: Delays before a stopped execution is tried again (S42).
@@ -34,6 +35,7 @@ class Settings(msgspec.Struct, frozen=True):
     stop_s: float = 10.0
     default_timeout_s: float = 31_536_000.0
     check_arguments: bool = True
+    non_retryable_exceptions: tuple[type[BaseException], ...] = ()
     queue_slice_s: float = 0.001
     hold_up_s: float = 0.5
     poison_first_s: float = 1.0
