@@ -90,8 +90,17 @@ def test_a_port_in_use_is_one_line() -> None:
         second = run("dev", "--port", str(server.port))
         assert second.returncode == 1
         assert second.stderr.startswith("Error: ")
-        assert "address already in use" in second.stderr
+        assert "the port is already in use: end the process" in second.stderr
         assert second.stderr.count("\n") == 1
+
+
+def test_a_folder_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    refused = run("serve", "--port", "0", "--db", str(tmp_path / "none" / "app.db"))
+    assert refused.returncode == 1
+    assert refused.stderr == (
+        f"Error: cannot open {tmp_path / 'none' / 'app.db'}: there is no folder "
+        f"{tmp_path / 'none'}: make it first\n"
+    )
 
 
 def test_off_loopback_it_needs_a_token(tmp_path: Path) -> None:

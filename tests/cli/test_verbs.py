@@ -150,7 +150,10 @@ def test_what_does_not_exist_is_one_line() -> None:
         assert refused.stderr.count("\n") == 1
     gone = run("promises", "get", "absent", "--wait", "0.3", **env)
     assert gone.returncode == 1
-    assert gone.stderr.startswith(f"Error: {server.url} did not answer within 0.3 s")
+    retrying, *_, failed = gone.stderr.splitlines()
+    assert retrying.startswith(f"WARNING: {server.url}: ")
+    assert "tried again in" in retrying
+    assert failed.startswith(f"Error: {server.url} did not answer within 0.3 s: is a ")
 
 
 def test_what_others_wrote_cannot_speak_to_the_terminal(server: Served, command: Command) -> None:

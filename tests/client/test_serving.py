@@ -54,13 +54,21 @@ async def test_no_server_by_default() -> None:
     assert resonate.serving_at is None
 
 
+async def test_an_address_that_is_not_of_this_machine() -> None:
+    resonate = Resonate.local(serve="203.0.113.9:8001", token="a secret of some length")
+    with pytest.raises(UsageError, match=r"cannot listen on 203.0.113.9:8001: .* no such address"):
+        await resonate.start()
+
+
 async def test_an_address_that_is_taken() -> None:
     """The client does not start, and leaves nothing behind."""
     first = Resonate.local(serve="127.0.0.1:0")
     async with first:
         address = (first.serving_at or "").removeprefix("http://")
         second = Resonate.local(serve=address)
-        with pytest.raises(OSError, match="in use"):
+        with pytest.raises(
+            UsageError, match=f"listen on {address}: the port is already in use"
+        ):
             await second.start()
         await second.stop()
     async with second:

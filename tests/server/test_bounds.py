@@ -13,7 +13,7 @@ import orjson
 import pytest
 from tests.server.wire import EXTERNAL, FAR_MS, JSON, Wire, envelope, read_answer, serving
 
-from resonate_aio.errors import ResonateStoreError, StoreOwnedError
+from resonate_aio.errors import ResonateStoreError, StoreOwnedError, UsageError
 from resonate_aio.protocol import requests as r
 from resonate_aio.protocol.records import Promise, PromiseState, Schedule, Value
 from resonate_aio.server import Limits, Server
@@ -326,7 +326,7 @@ async def test_a_port_in_use_leaves_the_store_closed(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "app.db")
     async with serving() as (first, _):
         taken = Server(store, port=first.port)
-        with pytest.raises(OSError, match="address already in use"):
+        with pytest.raises(UsageError, match=f":{first.port}: the port is already in use"):
             await taken.start()
         await taken.stop()
         with pytest.raises(ResonateStoreError, match="not open"):

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 import sqlite3
@@ -115,11 +116,45 @@ async def test_an_empty_file_becomes_a_store(path: Path) -> None:
 
 
 async def test_a_path_that_cannot_be_opened(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "none" / "app.db")
-    with pytest.raises(ResonateStoreError, match="cannot open"):
+    """One line that names the path, what is wrong with it, and what to do."""
+    (tmp_path / "file").write_text("x")
+    troubles = {
+        tmp_path / "none" / "app.db": "there is no folder .*none: make it first",
+        tmp_path: "it is a folder: name a file in it",
+        tmp_path / "file" / "app.db": ".*file is no folder",
+        tmp_path / ("x" * 300): "too long",
+    }
+    for path, trouble in troubles.items():
+        with pytest.raises(ResonateStoreError, match=f"cannot open .*: {trouble}") as raised:
+            await SqliteStore(path).open()
+        assert "\n" not in str(raised.value)
+        assert "Errno" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("number", "trouble"),
+    [
+        (errno.EACCES, "permission denied: this user has to read and write"),
+        (errno.EROFS, "on a file system that is read-only: take another place"),
+        (errno.ENOSPC, "no space is left for it: make room"),
+        (errno.EIO, os.strerror(errno.EIO)),
+    ],
+)
+async def test_what_the_system_refuses(
+    path: Path, monkeypatch: pytest.MonkeyPatch, number: int, trouble: str
+) -> None:
+    """As the system says it; tests may run as a user who may do everything."""
+
+    def refuse(*_: Any, **__: Any) -> int:
+        raise OSError(number, os.strerror(number), str(path))
+
+    store = SqliteStore(path)
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(ResonateStoreError, match=trouble):
         await store.open()
-    with pytest.raises(ResonateStoreError, match="cannot open"):
-        await SqliteStore(tmp_path).open()
+    monkeypatch.undo()
+    await store.open()
+    await store.close()
 
 
 async def test_a_corrupt_file_is_named(path: Path) -> None:

@@ -122,6 +122,8 @@ def speak(target: Target, talk: Callable[[Asker], Awaitable[T]], *, endless: boo
         ResonateStoreError: The server refused, or did not answer in time.
     """
     logging.basicConfig(level=logging.ERROR, format="%(levelname)s: %(message)s")
+    # Whoever waits is told at once what for: a server that does not answer is asked again.
+    logging.getLogger("resonate_aio.stores.http").setLevel(logging.WARNING)
     return asyncio.run(_speak(target, talk, endless=endless))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 from contextlib import suppress
 from ipaddress import ip_address
 
@@ -35,6 +37,24 @@ def check_reach(host: str, token: str | None, *, debug: bool) -> None:
             f"{host!r} can be reached from other machines, so the server needs a token: set "
             "RESONATE_TOKEN or give token=, or listen on 127.0.0.1"
         )
+
+
+def cannot_listen(host: str, port: int, error: OSError) -> UsageError:
+    """Why nobody can listen there, and what to do."""
+    where = f"cannot listen on {host}:{port}"
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        return UsageError(
+            f"{where}: this machine has no such address: take 127.0.0.1, one of its own, or "
+            "0.0.0.0 for all of them"
+        )
+    if error.errno == errno.EADDRINUSE:
+        return UsageError(
+            f"{where}: the port is already in use: end the process that listens there, or take "
+            "another port (0 is any free one)"
+        )
+    if error.errno in {errno.EACCES, errno.EPERM}:
+        return UsageError(f"{where}: permission denied: take a port of 1024 or more")
+    return UsageError(f"{where}: {error.strerror or error}")
 
 
 def port_number(port: int | str) -> int:

@@ -28,7 +28,7 @@ from .endpoint import Endpoint, label
 from .limits import Limits
 from .metrics import CONTENT_TYPE, Gauge, Metrics
 from .push_out import PushOut, PushRules
-from .reach import check_reach, port_number
+from .reach import cannot_listen, check_reach, port_number
 from .rules import Rules
 from .seam import EmbeddableStore
 from .streams import Streams
@@ -127,7 +127,7 @@ class Server:
         """Open the store and listen. Idempotent.
 
         Raises:
-            OSError: The address is in use or not this machine's; the store is closed again.
+            UsageError: The address is in use or not this machine's; the store is closed again.
             ResonateStoreError: The store cannot be opened.
         """
         if self._listener is not None:
@@ -151,9 +151,11 @@ class Server:
             self._listener = await loop.create_server(
                 self._connections, self.host, self._asked_port, backlog=_BACKLOG
             )
-        except BaseException:
+        except BaseException as error:
             self._http = self._connections = None
             await self._store.close()
+            if isinstance(error, OSError):
+                raise cannot_listen(self.host, self._asked_port, error) from error
             raise
         self._streams.url = self.url
         self._push.start(self.url)

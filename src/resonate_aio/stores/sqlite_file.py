@@ -7,6 +7,7 @@ writer's thread.
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from typing import Final, Literal
@@ -44,7 +45,7 @@ def open_file(path: str, lock: OwnerLock, synchronous: Synchronous) -> sqlite3.C
         _check_header(path)  # another process may have made the file in between
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     except OSError as error:
-        raise ResonateStoreError(f"cannot open {path}: {error}") from error
+        raise ResonateStoreError(f"cannot open {path}: {_trouble(path, error)}") from error
     connection: sqlite3.Connection | None = None
     try:
         connection = sqlite3.connect(
@@ -60,6 +61,29 @@ def open_file(path: str, lock: OwnerLock, synchronous: Synchronous) -> sqlite3.C
             raise ResonateStoreError(f"cannot open {path}: {error}") from error
         raise
     return connection
+
+
+def _trouble(path: str, error: OSError) -> str:
+    """What is wrong with a path, and what to do."""
+    folder = os.path.dirname(path) or "."  # the path is a real one
+    match error.errno:
+        case errno.ENOENT if not os.path.isdir(folder):
+            return f"there is no folder {folder}: make it first"
+        case errno.EISDIR:
+            return "it is a folder: name a file in it"
+        case errno.ENOTDIR:
+            return f"{folder} is no folder, or below something that is none"
+        case errno.EACCES | errno.EPERM:
+            return (
+                f"permission denied: this user has to read and write the file, and to make files "
+                f"beside it in {folder}"
+            )
+        case errno.EROFS:
+            return f"{folder} is on a file system that is read-only: take another place"
+        case errno.ENOSPC | errno.EDQUOT:
+            return "no space is left for it: make room, or take another place"
+        case _:
+            return error.strerror or str(error)
 
 
 def set_synchronous(connection: sqlite3.Connection, synchronous: Synchronous) -> None:
