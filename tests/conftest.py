@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator
 
 import pytest
-from tests.peers import current_server, legacy_server, sdk_067
+from tests.peers import current_server, legacy_server, sdk_067, sdk_current
 
 from resonate_aio.testing.graveyard import GRAVEYARD
 
@@ -33,5 +33,5 @@ def _the_next_test_hears_what_is_logged() -> Iterator[None]:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """One line for each peer: what was tested against, and what was not there."""
     terminalreporter.section("peers")
-    for peer in (current_server, legacy_server, sdk_067):
+    for peer in (current_server, legacy_server, sdk_067, *sdk_current.SDKS):
         terminalreporter.write_line(peer.summary())

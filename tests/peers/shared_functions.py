@@ -79,7 +79,24 @@ def functions(who: str, log: Path) -> list[Callable[..., Any]]:  # noqa: C901  m
     def waits(ctx: Any, path: str) -> Durable:
         return (yield ctx.run(wait_for, path))
 
+    def passed(ctx: Any, path: str) -> str:
+        """Note it, wait until a file is there."""
+        note(ctx, "waits")
+        while not Path(path).exists():
+            time.sleep(0.01)
+        return "passed"
+
+    def gate(ctx: Any, path: str) -> Durable:
+        """A step that ends at once, and one that takes until a file is there."""
+        yield ctx.run(note, "begins")
+        return (yield ctx.run(passed, path))
+
+    def leave(ctx: Any, target: str) -> Durable:
+        """Have something done elsewhere, and do not wait for it."""
+        yield ctx.detached("link", 9, []).options(target=f"poll://any@{target}")
+        return "left"
+
     def where(ctx: Any) -> int:
         return os.getpid()
 
-    return [hello, link, nap, ask, fail, catch, both, waits, where]
+    return [hello, link, nap, ask, fail, catch, both, waits, gate, leave, where]

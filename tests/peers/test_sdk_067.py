@@ -8,109 +8,52 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import pytest
 import pytest_asyncio
 from tests.peers import legacy_server as peer
 from tests.peers import sdk_067
 from tests.peers.legacy_clients import legacy_client
+from tests.peers.processes import PEERS, WAIT_S, Processes
 from tests.peers.shared_functions import functions
 
 from resonate_aio import Resonate
 from resonate_aio.errors import ResonateStoreError
 
-ROOT: Final = Path(__file__).parents[2]
-PEERS: Final = Path(__file__).parent
-WAIT_S: Final = 40.0
-
 pytestmark = pytest.mark.slow
 
 
-class Processes:
-    """Workers and callers of one test, all ended with it."""
+class Peers(Processes):
+    """Workers and callers of SDK 0.6.7 and of ours, on one server."""
 
     def __init__(self, server: peer.LegacyServer, log: Path) -> None:
-        self.server = server
-        self.log = log
-        self._running: dict[str, asyncio.subprocess.Process] = {}
+        super().__init__(log)
         self.ports = (str(server.port), str(server.poll_port))
 
     async def sdk_worker(self, group: str) -> None:
-        python = sdk_067.python()
-        assert python is not None
-        script = str(PEERS / "sdk_067_peer.py")
-        await self._work(group, python, script, "work", group, *self.ports, str(self.log))
+        await self.work(group, *_sdk("work", group, *self.ports, str(self.log)))
 
     async def our_worker(self, group: str) -> None:
-        program = ("-m", "tests.peers.our_worker", group, *self.ports, str(self.log))
-        await self._work(group, sys.executable, *program)
+        await self.work_of_ours(group, *self.ports)
 
     async def worker(self, group: str) -> None:
         """A worker of the kind that the group's name says."""
         await (self.sdk_worker(group) if group.startswith("sdk") else self.our_worker(group))
 
-    async def _work(self, group: str, *command: str) -> None:
-        environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
-        process = await asyncio.create_subprocess_exec(
-            *command, stdout=subprocess.PIPE, cwd=ROOT, env=environment
-        )
-        self._running[group] = process
-        assert process.stdout is not None
-        async with asyncio.timeout(WAIT_S):
-            assert await process.stdout.readline() == b"ready\n"
-        # Hazard 12: connected before anything is called.
-        await asyncio.sleep(0.3)
-
-    async def kill(self, group: str) -> None:
-        process = self._running.pop(group)
-        process.send_signal(signal.SIGKILL)
-        await _ended(process)
-
     async def sdk_call(self, group: str, id: str, func: str, *args: Any) -> Any:
         """Call a function from a process that has the SDK; its value, or `error: text`."""
-        python = sdk_067.python()
-        assert python is not None
-        process = await asyncio.create_subprocess_exec(
-            python,
-            str(PEERS / "sdk_067_peer.py"),
-            *("call", group, *self.ports, id, func, json.dumps(args)),
-            stdout=subprocess.PIPE,
-        )
-        self._running[f"call {id}"] = process
-        async with asyncio.timeout(WAIT_S):
-            printed, _ = await process.communicate()
-        del self._running[f"call {id}"]
-        answer = json.loads(printed)
-        return answer["value"] if "value" in answer else f"error: {answer['error']}"
-
-    def lines(self) -> list[str]:
-        """What the workers noted so far."""
-        return self.log.read_text().splitlines() if self.log.exists() else []
-
-    async def until_noted(self, line: str) -> None:
-        async with asyncio.timeout(WAIT_S):
-            while line not in self.lines():  # noqa: ASYNC110  another process writes it
-                await asyncio.sleep(0.02)
-
-    async def stop(self) -> None:
-        for process in self._running.values():
-            if process.returncode is None:
-                process.kill()
-            await _ended(process)
+        called = _sdk("call", group, *self.ports, id, func, json.dumps(args))
+        (answer,) = await self.answers(id, *called)
+        return answer
 
 
-async def _ended(process: asyncio.subprocess.Process) -> None:
-    """The process has ended, and its pipe is closed."""
-    await process.wait()
-    if process.stdout is not None:
-        await process.stdout.read()
+def _sdk(*arguments: str) -> tuple[str, ...]:
+    python = sdk_067.python()
+    assert python is not None
+    return (python, str(PEERS / "sdk_067_peer.py"), *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -130,8 +73,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[peer.LegacyServ
 
 
 @pytest_asyncio.fixture
-async def peers(server: peer.LegacyServer, tmp_path: Path) -> AsyncIterator[Processes]:
-    processes = Processes(server, tmp_path / "log")
+async def peers(server: peer.LegacyServer, tmp_path: Path) -> AsyncIterator[Peers]:
+    processes = Peers(server, tmp_path / "log")
     try:
         yield processes
     finally:
@@ -139,7 +82,7 @@ async def peers(server: peer.LegacyServer, tmp_path: Path) -> AsyncIterator[Proc
 
 
 @pytest_asyncio.fixture
-async def ours(peers: Processes) -> AsyncIterator[Resonate]:
+async def ours(peers: Peers) -> AsyncIterator[Resonate]:
     """A worker of group `ours` in this process, and callers' client."""
     resonate = legacy_client("ours", *peers.ports)
     for function in functions("ours", peers.log):
@@ -148,11 +91,22 @@ async def ours(peers: Processes) -> AsyncIterator[Resonate]:
         yield resonate
 
 
+async def until_asked(ours: Resonate, id: str) -> None:
+    """An execution has asked for the promise of this id."""
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            try:
+                await ours.promises.get(id)
+                return
+            except ResonateStoreError:  # not asked yet
+                await asyncio.sleep(0.02)
+
+
 def of_group(resonate: Resonate, group: str) -> Resonate:
     return resonate.options(target=f"poll://any@{group}")
 
 
-async def test_we_call_functions_of_the_sdk(peers: Processes, ours: Resonate, name: str) -> None:
+async def test_we_call_functions_of_the_sdk(peers: Peers, ours: Resonate, name: str) -> None:
     await peers.worker("sdk")
     sdk = of_group(ours, "sdk")
     hello = await sdk.rpc(f"{name}-hello", "hello", "us", punctuation="!")
@@ -171,7 +125,7 @@ async def test_we_call_functions_of_the_sdk(peers: Processes, ours: Resonate, na
     ]
 
 
-async def test_the_sdk_calls_functions_of_ours(peers: Processes, ours: Resonate, name: str) -> None:
+async def test_the_sdk_calls_functions_of_ours(peers: Peers, ours: Resonate, name: str) -> None:
     await peers.worker("sdk")
     assert (
         await peers.sdk_call("ours", f"{name}-hello", "hello", "sdk") == "ours says hello to sdk."
@@ -184,7 +138,7 @@ async def test_the_sdk_calls_functions_of_ours(peers: Processes, ours: Resonate,
     assert await peers.sdk_call("ours", f"{name}-chain", "link", 1, ["sdk", "ours"]) == 5
 
 
-async def test_errors_cross_over(peers: Processes, ours: Resonate, name: str) -> None:
+async def test_errors_cross_over(peers: Peers, ours: Resonate, name: str) -> None:
     await peers.worker("sdk")
     with pytest.raises(Exception, match="no luck"):
         await of_group(ours, "sdk").rpc(f"{name}-theirs", "fail", "no luck")
@@ -196,25 +150,17 @@ async def test_errors_cross_over(peers: Processes, ours: Resonate, name: str) ->
     assert "no luck" in caught
 
 
-async def test_a_human_answers_on_either_side(peers: Processes, ours: Resonate, name: str) -> None:
+async def test_a_human_answers_on_either_side(peers: Peers, ours: Resonate, name: str) -> None:
     await peers.worker("sdk")
     for group in ("sdk", "ours"):
         id = f"{name}-{group}"
         handle = of_group(ours, group).begin_rpc(id, "ask")
-        async with asyncio.timeout(WAIT_S):
-            while True:
-                try:
-                    await ours.promises.get(f"{id}.1")
-                    break
-                except ResonateStoreError:  # not asked yet
-                    await asyncio.sleep(0.02)
+        await until_asked(ours, f"{id}.1")
         await ours.promises.resolve(f"{id}.1", value={"yes": True})
         assert await handle == {"who": group, "heard": {"yes": True}}
 
 
-async def test_one_id_is_one_execution_for_both(
-    peers: Processes, ours: Resonate, name: str
-) -> None:
+async def test_one_id_is_one_execution_for_both(peers: Peers, ours: Resonate, name: str) -> None:
     """Law 1, across clients: whoever asks second gets the first one's result."""
     await peers.worker("sdk")
     assert await of_group(ours, "sdk").rpc(f"{name}-a", "link", 1, []) == 1
@@ -227,13 +173,13 @@ async def test_one_id_is_one_execution_for_both(
 
 @pytest.mark.parametrize("middle", ["sdk-middle", "aio-middle"])
 async def test_the_middle_worker_is_killed_and_started_again(
-    peers: Processes, ours: Resonate, name: str, middle: str
+    peers: Peers, ours: Resonate, name: str, middle: str
 ) -> None:
     """E12: what had finished is not run again, and the caller gets the right answer."""
     last = "aio-last" if middle == "sdk-middle" else "sdk-last"
     await peers.worker(middle)
     handle = of_group(ours, middle).begin_rpc(f"{name}-chain", "link", 1, [last])
-    await peers.until_noted(f"{middle} link 1")
+    await until_asked(ours, f"{name}-chain.2")  # so the first step is recorded
     await peers.kill(middle)
     await peers.worker(last)
     await peers.worker(middle)
@@ -245,7 +191,7 @@ async def test_the_middle_worker_is_killed_and_started_again(
 
 
 async def test_an_execution_begun_by_one_is_finished_by_the_other(
-    peers: Processes, ours: Resonate, name: str
+    peers: Peers, ours: Resonate, name: str
 ) -> None:
     """Same group, same ids: a worker of ours takes over what the SDK began, and the reverse."""
     for first, second in (("sdk", "aio"), ("aio", "sdk")):
@@ -254,7 +200,7 @@ async def test_an_execution_begun_by_one_is_finished_by_the_other(
         end = peers.our_worker if first == "sdk" else peers.sdk_worker
         await begin(group)
         handle = of_group(ours, group).begin_rpc(f"{group}-chain", "link", 1, ["nobody-yet"])
-        await peers.until_noted(f"{group} link 1")
+        await until_asked(ours, f"{group}-chain.2")
         await peers.kill(group)
         await end(group)
         await peers.worker("nobody-yet") if first == "sdk" else None
