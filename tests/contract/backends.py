@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from tests.peers import current_server, legacy_server
 
-from resonate_aio.client.wiring import current_store
+from resonate_aio.client.servers import current_store
 from resonate_aio.protocol.dialects import Dialect
 from resonate_aio.protocol.envelope import message_from_wire
 from resonate_aio.stores.base import Store
@@ -27,6 +27,8 @@ from resonate_aio.stores.sqlite import SqliteStore
 from resonate_aio.transports.sse import SseMessages
 
 TTL_S = 1.0
+MakeSession = Callable[[str], HttpSession]
+"""Makes the session with a server at a URL."""
 
 
 class Able(msgspec.Struct, frozen=True):
@@ -53,12 +55,16 @@ class Backend(Protocol):
 
     able: Able
 
-    def make(self) -> Store:
+    def make(self, session: MakeSession = HttpSession) -> Store:
         """A store of it, not yet open; what it holds is its own."""
         ...
 
     def stop(self) -> None:
         """End it."""
+        ...
+
+    def kill(self) -> None:
+        """End it without a word: nobody looks at it any more."""
         ...
 
 
@@ -68,10 +74,12 @@ class InMemory:
     def __init__(self, folder: Path) -> None:
         self._store = MemoryStore()
 
-    def make(self) -> Store:
+    def make(self, session: MakeSession = HttpSession) -> Store:
         return self._store
 
     def stop(self) -> None: ...
+
+    def kill(self) -> None: ...
 
 
 class InFile:
@@ -80,10 +88,12 @@ class InFile:
     def __init__(self, folder: Path) -> None:
         self._store = SqliteStore(folder / "contract.db", synchronous="NORMAL")
 
-    def make(self) -> Store:
+    def make(self, session: MakeSession = HttpSession) -> Store:
         return self._store
 
     def stop(self) -> None: ...
+
+    def kill(self) -> None: ...
 
 
 class Current:
@@ -96,8 +106,8 @@ class Current:
         self._server.start()
         self._dialect = dialect
 
-    def make(self) -> Store:
-        http = HttpSession(self._server.url)
+    def make(self, session: MakeSession = HttpSession) -> Store:
+        http = session(self._server.url)
         if self._dialect is Dialect.DOT:
             return current_store(http, ttl_s=TTL_S)
 
@@ -109,6 +119,9 @@ class Current:
     def stop(self) -> None:
         self._server.stop()
 
+    def kill(self) -> None:
+        self._server.kill()
+
 
 class Legacy:
     """A legacy server."""
@@ -116,11 +129,13 @@ class Legacy:
     able = Able(fences=False, searches_tasks=False, halts=False, suspends=False)
 
     def __init__(self, folder: Path) -> None:
-        self._server = legacy_server.LegacyServer(folder, "--aio-poll-ttr", "200ms")
+        # A message to a process that died is sent again soon, not after a minute.
+        soon = ("--aio-poll-ttr", "200ms", "--aio-poll-ttc", "2s")
+        self._server = legacy_server.LegacyServer(folder, *soon)
         self._server.start()
 
-    def make(self) -> Store:
-        http, poll = HttpSession(self._server.url), HttpSession(self._server.poll_url)
+    def make(self, session: MakeSession = HttpSession) -> Store:
+        http, poll = session(self._server.url), session(self._server.poll_url)
         return LegacyStore(
             http,
             lambda decode: SseMessages(poll_endpoints(http, poll), decode),
@@ -131,6 +146,9 @@ class Legacy:
 
     def stop(self) -> None:
         self._server.stop()
+
+    def kill(self) -> None:
+        self._server.kill()
 
 
 def start(name: str, folder: Path) -> Backend:

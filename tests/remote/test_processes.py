@@ -62,29 +62,39 @@ async def test_a_frozen_worker_records_nothing_and_works_again(
 
 
 async def test_a_stopped_worker_hands_over_at_once(workers: Workers, caller: Resonate) -> None:
-    """SIGTERM: leaves that end within the grace are recorded, all else goes on elsewhere."""
+    """SIGTERM with a hundred executions held: they go on elsewhere, not after a lease.
+
+    Leaves that end within the grace are recorded, in a thread or on the loop; one that does not
+    is run again.
+    """
     ttl_s = 60.0
     first = await workers.start("w", ttl_s)
-    ids = [unique(f"held{n}") for n in range(30)]
     target = caller.options(target="w")
-    naps = [target.begin_rpc(id, "nap", 3.0) for id in ids]
-    leaf = unique("leaf")
-    short = target.begin_rpc(leaf, "one_thread", 1.5)
-    for id in (*ids, leaf):
+    naps = [unique(f"nap{n}") for n in range(73)]
+    threads = [unique(f"thread{n}") for n in range(2)]  # as many as there are at the least
+    steps = [unique(f"step{n}") for n in range(24)]
+    late = unique("late")
+    handles = [target.begin_rpc(id, "nap", 6.0) for id in naps]
+    for id in naps:
         await workers.until(f"{id}.1")
-    await asyncio.sleep(0.3)
+    handles += [target.begin_rpc(id, "one_thread", 2.0) for id in threads]
+    handles += [target.begin_rpc(id, "steps", 1, 2.0) for id in steps]
+    handles.append(target.begin_rpc(late, "steps", 1, 8.0))
+    for id in (*threads, *steps, late):
+        await workers.until(f"{id}.1")
+    assert len(handles) == 100
     first.send_signal(signal.SIGTERM)
     await asyncio.sleep(0.05)
     await workers.start("w", ttl_s)
     began_s = time.monotonic()
     assert await first.wait() == 0
-    results = await asyncio.gather(*(nap.result(WAIT_S) for nap in naps))
-    assert results == ["after"] * len(ids)
-    assert await short.result(WAIT_S) == "thread"
-    assert time.monotonic() - began_s < 20, "not after a lease"
+    results = await asyncio.gather(*(handle.result(WAIT_S) for handle in handles))
+    assert time.monotonic() - began_s < 30, "after a lease"
+    assert results == ["after"] * 73 + ["thread"] * 2 + [["s0"]] * 25
     starts = workers.starts()
-    assert all(starts[f"{id}.1"] == 1 for id in ids), "recorded steps do not run again"
-    assert starts[f"{leaf}.1"] == 1, "a leaf that ends within the grace is recorded"
+    again = [id for id in (*naps, *threads, *steps) if starts[f"{id}.1"] != 1]
+    assert not again, "what is recorded, or ends within the grace, does not run again"
+    assert starts[f"{late}.1"] == 2
 
 
 async def test_the_server_is_killed_and_comes_back(
