@@ -12,8 +12,8 @@ import pytest
 
 from resonate_aio import Context, Resonate
 from resonate_aio.execution import execution as execution_module
-from resonate_aio.execution.body import Body, Branch
-from resonate_aio.execution.call import GIVEN, RUN, Call, Wait
+from resonate_aio.execution.body import Body, Branch, Input
+from resonate_aio.execution.call import GIVEN, RUN, Call
 from resonate_aio.execution.execution import CREATE, DRIVE, WATCH, Decision, Execution
 from resonate_aio.execution.ids import segment
 from resonate_aio.execution.log import INTERRUPTION
@@ -116,7 +116,7 @@ def interruptions_are_not_logged(patch: Patch) -> None:
     """S4, S11: the log holds results only."""
     next_batch = Body.next_batch
 
-    def results_only(self: Body) -> list[Call | Wait] | None:
+    def results_only(self: Body) -> list[Input] | None:
         logged = len(self._gain)
         batch = next_batch(self)
         if len(self._gain) > logged:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from resonate_aio import Context, Resonate
+from resonate_aio.retry_policies import Never
 from resonate_aio.testing import crash_everywhere
 
 pytestmark = pytest.mark.law
@@ -190,3 +191,161 @@ def test_a_body_that_ended_does_not_wait_for_calls_that_were_cut() -> None:
 
     assert crash_everywhere(main, values_vary=True).result == "ended"
     assert results <= {"first", "gave up"}
+
+
+async def cleans_up(ctx: Context) -> str:
+    try:
+        await asyncio.sleep(50)
+    except asyncio.CancelledError:
+        await ctx.run(step, 1)
+        raise
+    return "never"
+
+
+async def cleans_up_in_as_completed(ctx: Context) -> str:
+    try:
+        for completed in asyncio.as_completed([ctx.run(step, 1), ctx.run(step, 2)]):
+            await completed
+    except asyncio.CancelledError:
+        await ctx.run(step, 1)
+        raise
+    return "never"
+
+
+@pytest.mark.parametrize("child", [cleans_up, cleans_up_in_as_completed])
+def test_a_cancel_that_hit_no_durable_wait_comes_again_in_its_turn(child: Body) -> None:
+    """The caller's cancel is in the child's own log: what it led to is asked again (S4, S10)."""
+
+    async def flow(ctx: Context) -> str:
+        try:
+            async with ctx.timeout(0.5):
+                return str(await ctx.run(child))
+        except TimeoutError:
+            return "late"
+
+    async def main(resonate: Resonate) -> Any:
+        return await resonate.run("x", resonate.register(flow))
+
+    assert crash_everywhere(main, random_runs=10).result == "late"
+
+
+async def failing(ctx: Context) -> None:
+    await asyncio.sleep(0.1)
+    raise ValueError
+
+
+def test_a_group_that_failed_before_does_not_spoil_a_durable_limit() -> None:
+    """Up to Python 3.12 a failing TaskGroup leaves its own cancel counted on its task (S11a)."""
+
+    async def flow(ctx: Context) -> str:
+        try:
+            async with ctx.timeout(5):
+                try:
+                    async with asyncio.TaskGroup() as group:
+                        group.create_task(ctx.run(failing).options(retry_policy=Never()))
+                        group.create_task(ctx.run(step, 50))
+                except* ValueError:
+                    pass
+                await ctx.run(step, 50)
+                return "in time"
+        except TimeoutError:
+            return "late"
+
+    async def main(resonate: Resonate) -> Any:
+        async with asyncio.timeout(1000):
+            return await resonate.run("x", resonate.register(flow))
+
+    assert crash_everywhere(main).result == "late"
+
+
+def test_a_limit_that_passes_while_another_cancel_is_cleaned_up_after_swallows_nothing() -> None:
+    """It ends the cleaning up; the cancel that came first goes on (S10, S11a)."""
+
+    async def flow(ctx: Context) -> str:
+        async def limited() -> str:
+            try:
+                async with ctx.timeout(1):
+                    try:
+                        await ctx.run(step, 50)
+                    except asyncio.CancelledError:
+                        await ctx.run(step, 20)
+                        raise
+            except TimeoutError:
+                return "late"
+            return "in time"
+
+        helper = asyncio.create_task(limited())
+        await ctx.sleep(0.5)
+        helper.cancel()
+        try:
+            return await helper
+        except asyncio.CancelledError:
+            return "cancelled"
+
+    async def main(resonate: Resonate) -> Any:
+        return await resonate.run("x", resonate.register(flow))
+
+    assert crash_everywhere(main, values_vary=True).result == "cancelled"
+
+
+def test_two_limits_that_passed_while_nobody_ran_end_what_they_did() -> None:
+    """The earlier one first, whatever the order of their records (S5, S11a)."""
+
+    async def flow(ctx: Context) -> list[str]:
+        shielded = asyncio.create_task(ctx.run(step, 2))
+        seen = []
+        try:
+            async with ctx.timeout(0.5):
+                try:
+                    async with ctx.timeout(0.1):
+                        await asyncio.shield(shielded)
+                except TimeoutError:
+                    seen.append("inner")
+                await shielded
+        except TimeoutError:
+            seen.append("outer")
+        return seen
+
+    async def main(resonate: Resonate) -> Any:
+        return await resonate.run("x", resonate.register(flow))
+
+    assert crash_everywhere(main, values_vary=True).result == ["inner", "outer"]
+
+
+def test_a_promise_and_a_limit_that_passed_while_nobody_ran() -> None:
+    """All that earlier lives recorded is there before a limit among it is given (S5)."""
+
+    async def flow(ctx: Context) -> str:
+        promise = await ctx.promise(timeout=1)
+        try:
+            async with ctx.timeout(0.4):
+                await promise
+        except TimeoutError as error:
+            return type(error).__name__
+        return "settled"
+
+    async def main(resonate: Resonate) -> Any:
+        return await resonate.run("x", resonate.register(flow))
+
+    assert crash_everywhere(main).result == "TimeoutError"
+
+
+def test_a_call_in_a_task_that_never_began_dies_with_its_frame() -> None:
+    """Cancelled in the very step in which its function is ended from outside (S13, S31)."""
+
+    async def child(ctx: Context) -> None:
+        tasks = [asyncio.create_task(ctx.run(step, 9)) for _ in range(2)]
+        await asyncio.gather(*tasks)
+
+    async def flow(ctx: Context) -> str:
+        try:
+            async with asyncio.timeout(0):
+                await ctx.run(child)
+        except TimeoutError:
+            await ctx.run(step)
+        return "late"
+
+    async def main(resonate: Resonate) -> Any:
+        return await resonate.run("x", resonate.register(flow))
+
+    assert crash_everywhere(main, values_vary=True, between=20).result == "late"

@@ -15,12 +15,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import InternalError, NonDeterminismError
 from ..protocol.records import Promise
-from .call import ASKED, CALLED, ENDED, GIVEN, RUN, TIMEOUT, Call, Wait
+from .call import ASKED, CALLED, ENDED, GIVEN, RUN, TIMEOUT, Call, CallersCancel, Wait
 from .ids import segment
 from .log import INTERRUPTION, LOG_HEADER, Asked, Batch, Recorded, log_header
 
 if TYPE_CHECKING:
     from .execution import Execution
+
+
+Input = Call | Wait | CallersCancel
+"""What a body is given: a call's outcome, the interruption of a wait, its caller's cancel."""
 
 
 class Interruption(Enum):
@@ -85,8 +89,7 @@ class Body(Branch):
         live_tasks: How many asyncio tasks it has; `at` says which of them are at which wait.
         activity: Grows with every call and wait; what quiescence is judged by (S6).
         arriving: How many outcomes that earlier lives recorded are on their way to it.
-        has_early_cancel: Its caller's cancel came while it is replayed, at a wait that is no
-            wait for a call: it has to come later (S11).
+        cancels: How often its caller passed a cancel on to it.
         joint: What stands between its id and its calls' suffixes (S61).
         unordered: Its creates may overtake each other on their way (S8).
     """
@@ -97,7 +100,7 @@ class Body(Branch):
     activity: int = 0
     open_calls: int = 0
     arriving: int = 0
-    has_early_cancel: bool = False
+    cancels: int = 0
     unawaited_failures: dict[str, Call] | None = None
     is_plain: bool = True
     is_owed: bool = False
@@ -114,7 +117,7 @@ class Body(Branch):
     _kept: dict[Any, tuple[int, Wait | None]] | None = None
     _made: Call | None = None
     idle: dict[Call, None] | None = None
-    waiting: dict[str, Call | Wait]
+    waiting: dict[str, Input]
     _gain: list[Batch]
     at: dict[Any, Wait]
 
@@ -151,7 +154,7 @@ class Body(Branch):
 
     def called(self, call: Call, branch: Branch) -> None:
         """A ctx call was made in this branch: it takes its id and its position (S1, S5)."""
-        if not self.activity:
+        if self.waiting is _NOTHING:
             self._open()
         branch.count += 1
         call.body = self
@@ -325,7 +328,7 @@ class Body(Branch):
     @property
     def has_input(self) -> bool:
         """Whether something waits to be given, or a kept cancel may now be let through."""
-        return bool(self.waiting) or self._kept is not None or self.has_early_cancel
+        return bool(self.waiting) or self._kept is not None
 
     def give_directly(self, call: Call) -> bool:
         """The call's outcome is durable, and the quiescent body is given it at once.
@@ -346,12 +349,10 @@ class Body(Branch):
 
     @property
     def only_limits_wait(self) -> bool:
-        """Whether every input that waits is a time limit that was reached (S11a)."""
-        return bool(self.waiting) and all(
-            isinstance(given, Call) and given.kind is TIMEOUT for given in self.waiting.values()
-        )
+        """Whether every input that waits is a time limit (S11a) or its caller's cancel."""
+        return bool(self.waiting) and all(map(_ends_something, self.waiting.values()))
 
-    def next_batch(self) -> list[Call | Wait] | None:
+    def next_batch(self) -> list[Input] | None:
         """What the quiescent body is given now, or None (S5). Moves the position."""
         waiting = self.waiting
         if self._owed and self._owed.get(self.position, 0) > 0:
@@ -366,10 +367,11 @@ class Body(Branch):
             if not waiting:
                 return None
             names = tuple(waiting)
-            if log is not None and any(_is_limit(member) for member in waiting.values()):
+            if log is not None:
                 if self.arriving:
                     return None
-                names = self._before_or_at_limits()
+                if any(map(_ends_something, waiting.values())):
+                    names = self._before_or_at_limits()
             batch = [waiting.pop(name) for name in names]
             self._gained(names)
         self.position += 1
@@ -384,12 +386,15 @@ class Body(Branch):
         """What is given next where a time limit was reached, behind the log of an earlier life.
 
         Nothing tells there what the body saw first, and all of it is known at once: first what
-        was recorded before the limit was reached, then the limits, then the rest.
+        was recorded before the limit was reached, then the limits, then the rest. A cancel from
+        its caller, which may be due to a limit up there, comes after all that was recorded.
         """
-        limits = {n: m for n, m in self.waiting.items() if _is_limit(m)}
-        reached_ms = min(
-            limit.timeout_at_ms for limit in limits.values() if isinstance(limit, Call)
-        )
+        limits = {
+            name: member.timeout_at_ms
+            for name, member in self.waiting.items()
+            if isinstance(member, Call) and member.kind is TIMEOUT
+        }
+        reached_ms = min(limits.values(), default=None)
         earlier = tuple(
             name
             for name, member in self.waiting.items()
@@ -397,23 +402,10 @@ class Body(Branch):
             and name not in limits
             and member.record is not None
             and member.record.settled_at_ms is not None
-            and member.record.settled_at_ms < reached_ms
+            and (reached_ms is None or member.record.settled_at_ms < reached_ms)
         )
-        return earlier or tuple(limits)
-
-    @property
-    def is_catching_up(self) -> bool:
-        """Whether a cancel from its caller comes too early for what earlier lives recorded.
-
-        That is so while a recorded ask is owed here, and while the next recorded inputs are
-        results: those came before the cancel, interruptions are what it led to.
-        """
-        if self.is_held:
-            return True
-        log = self._log
-        if log is None or self.position >= len(log):
-            return False
-        return not any(member.startswith(INTERRUPTION) for member in log[self.position])
+        first = tuple(name for name, at_ms in limits.items() if at_ms == reached_ms)
+        return earlier or first or tuple(self.waiting)
 
     # -- interruptions -----------------------------------------------------------------
 
@@ -444,10 +436,35 @@ class Body(Branch):
         self._queue_interruption(wait)
         return Interruption.QUEUED
 
+    def cancel_from_caller(self) -> bool:
+        """Its caller passes a cancel on to it: whether that waits for its turn (S5, S10).
+
+        Of a body without other inputs, in this life and before, it is its turn at once.
+        """
+        self.cancels += 1
+        cancel = CallersCancel(self.cancels)
+        if self.waiting is _NOTHING:
+            if self._log is None:
+                self._gained((cancel.member,))
+                self.position += 1
+                return False
+            self._open()
+        self.waiting[cancel.member] = cancel
+        return True
+
     def cut(self, wait: Wait) -> None:
         """The call this wait cancelled is settled as cut: the interruption takes its turn."""
         if not wait.interrupted:
             self._queue_interruption(wait)
+
+    def is_being_cancelled(self, owner: Any) -> bool:
+        """Whether a cancel is on its way to this task."""
+        if self._kept is not None and owner in self._kept:
+            return True
+        wait = self.at.get(owner)
+        if wait is None:
+            return False
+        return wait.interrupted or wait in (wait.call.cancelled_by or ())
 
     def keep(self, owner: Any, cancelling: int, past: Wait | None = None) -> None:
         """A cancel stays with its asyncio task, to be let through at a later wait.
@@ -522,8 +539,10 @@ def _outlived(call: Call) -> bool:
     )
 
 
-def _is_limit(member: Call | Wait) -> bool:
-    return isinstance(member, Call) and member.kind is TIMEOUT
+def _ends_something(member: Input) -> bool:
+    return isinstance(member, CallersCancel) or (
+        isinstance(member, Call) and member.kind is TIMEOUT
+    )
 
 
 def _place_of(call: Call) -> tuple[tuple[str, int], int]:

@@ -102,6 +102,22 @@ class Call:
         return self.state is ENDED or self.state is GIVEN
 
 
+class CallersCancel:
+    """The cancel that a body's caller passed on to it: an input of the body like any other (S10).
+
+    It may find the body at a wait that is nobody's business, such as `asyncio.sleep`; so that
+    it comes in its turn on a replay, the log names it, apart from what it leads to.
+
+    Attributes:
+        member: How the log names it.
+    """
+
+    __slots__ = ("member",)
+
+    def __init__(self, number: int) -> None:
+        self.member = INTERRUPTION if number == 1 else f"{INTERRUPTION}#{number}"
+
+
 class Wait:
     """One asyncio task (or generator) of a body suspended on a call's outcome.
 

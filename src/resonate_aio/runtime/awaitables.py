@@ -226,7 +226,8 @@ class DurableCall(Call, Coroutine[Any, Any, R], Generic[R]):
             error = typ if val is None else val
             if error is CancelledError or isinstance(error, CancelledError):
                 waiting = self.send(None)
-                waiting.cancel()
+                if waiting is not None:  # else its frame dies, and it raises at its next step
+                    waiting.cancel()
                 return waiting
         if self._driver is None:
             self._driver = self.__await__()
@@ -338,12 +339,13 @@ class DurablePromise(Generic[R]):
 class TimeLimit:
     """`async with ctx.timeout(seconds)`: a durable time limit (S11a)."""
 
-    __slots__ = ("_baseline", "_call", "_expired", "_task")
+    __slots__ = ("_baseline", "_call", "_counted", "_expired", "_task")
 
     def __init__(self, call: DurableCall[Any]) -> None:
         self._call = call
         self._expired = False
         self._baseline = 0
+        self._counted = 0
         self._task: asyncio.Task[Any] | None = None
 
     @property
@@ -369,6 +371,8 @@ class TimeLimit:
     def _expire(self) -> None:
         if self._task is not None and not self._task.done():
             self._expired = True
+            under_way = self._call.home.is_being_cancelled(self._task) or _is_woken(self._task)
+            self._counted = self._baseline if under_way else self._task.cancelling()
             self._task.cancel()
 
     async def __aexit__(
@@ -379,12 +383,39 @@ class TimeLimit:
     ) -> bool | None:
         self._call.expired = None
         if self._expired and self._task is not None:
-            if self._task.uncancel() <= self._baseline and exc_type is CancelledError:
+            left = self._task.uncancel()
+            if exc_type is CancelledError and (
+                # Up to Python 3.12 a failing TaskGroup leaves its own cancel counted: that one
+                # is over, if what ended the block came into no other cancel.
+                left <= self._baseline or (left <= self._counted and not _came_into_another(exc))
+            ):
                 raise TimeoutError(f"time limit {self._call.id!r} was reached") from exc
             return None
         if not self._call.home.is_dead:
             self._call.home.scheduler.asking.end_time_limit(self._call)
         return None
+
+
+def _is_woken(task: Any) -> bool:
+    """Whether the task is about to go on: a cancel may be why."""
+    waiter = task._fut_waiter
+    if isinstance(waiter, AsyncWait):
+        return False  # of its cancels the body knows
+    if waiter is None or task._must_cancel or waiter.done():
+        return True
+    if isinstance(waiter, asyncio.Task):
+        return waiter.cancelling() > 0
+    return bool(getattr(waiter, "_cancel_requested", False))
+
+
+def _came_into_another(error: BaseException | None) -> bool:
+    """Whether this cancel interrupted the cleaning up after another one."""
+    below = error.__context__ if error is not None else None
+    while below is not None:
+        if isinstance(below, CancelledError):
+            return True
+        below = below.__context__
+    return False
 
 
 class _Dying:

@@ -9,7 +9,16 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from ..execution.call import ASKED, DETACHED, ENDED, RUN, TIMEOUT, Call, CallKind, Wait
+from ..execution.call import (
+    ASKED,
+    DETACHED,
+    ENDED,
+    RUN,
+    TIMEOUT,
+    Call,
+    CallKind,
+    Wait,
+)
 from ..execution.execution import ALIVE, is_cut
 from ..protocol.records import Promise
 from ..protocol.values import PLAIN_SHAPE
@@ -72,8 +81,6 @@ class Giving:
             return
         if body.kept_cancel(owner, _cancelling(owner)):
             self._scheduler.interrupts.interrupt(body, wait, owner, kept=True)
-        if body.has_early_cancel and owner is body.task:
-            self._soon(self._scheduler.interrupts.pass_early, body)
         if body.has_input or body.is_held:
             self._soon(self.consider, body)
 
@@ -118,18 +125,24 @@ class Giving:
                 self._slots.give_back(body)
             return
         for given in batch:
-            if isinstance(given, Wait):
+            if isinstance(given, Call):
+                self._give_outcome(body, given)
+            elif isinstance(given, Wait):
                 self.wake(body, given, asyncio.CancelledError())
-            elif given.kind is TIMEOUT:
-                self._expire(body, given)
-            elif given.waits:
-                for wait in list(given.waits):
-                    if body.is_for_result(wait):
-                        self.wake(body, wait, None)
+            else:
+                self._scheduler.interrupts.cancel_given(body)
         if body.has_input:
             self._soon(self.consider, body)
         elif body.has_slot and body.at:
             self._quiet.watch(body)  # others of its waits go on: the slot goes back when it rests
+
+    def _give_outcome(self, body: LiveBody, call: Call) -> None:
+        if call.kind is TIMEOUT:
+            self._expire(body, call)
+            return
+        for wait in list(call.waits or ()):
+            if body.is_for_result(wait):
+                self.wake(body, wait, None)
 
     def _let_kept_through(self, body: LiveBody) -> None:
         """The log is used up: a cancel still kept interrupts the wait its task is at (S11)."""
@@ -137,8 +150,6 @@ class Giving:
             wait = body.at.get(owner)
             if wait is not None and body.kept_cancel(owner, _cancelling(owner)):
                 self._scheduler.interrupts.interrupt(body, wait, owner, kept=True)
-        if body.has_early_cancel and not body.is_catching_up:
-            self._soon(self._scheduler.interrupts.pass_early, body)
 
     def _expire(self, body: LiveBody, call: Call) -> None:
         assert isinstance(call, DurableCall)

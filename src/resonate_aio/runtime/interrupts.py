@@ -110,7 +110,16 @@ class Interrupts:
         self.pass_cancel(child)
 
     def pass_cancel(self, child: LiveBody) -> None:
-        """Cancel a running body as its parent would."""
+        """Cancel a running body as its parent would: an input, which waits for its turn (S10)."""
+        if child.cancel_from_caller():
+            self._scheduler.consider(child)
+        else:
+            self.cancel_given(child)
+
+    def cancel_given(self, child: LiveBody) -> None:
+        """It is the turn of a cancel from the body's caller."""
+        if child.frame_over:
+            return
         if child.generator is not None:
             wait = child.generator_wait
             if wait is not None:
@@ -121,23 +130,11 @@ class Interrupts:
             return
         if child.task is None:
             return
-        if child.is_catching_up and child.task not in child.at:
-            # In a wait of asyncio's own, to which nothing can be ordered: it comes later (S11).
-            child.has_early_cancel = True
-            self._scheduler.soon(self._scheduler.consider, child)
-            return
         before, self._passing = self._passing, child
         try:
             child.task.cancel()
         finally:
             self._passing = before
-
-    def pass_early(self, child: LiveBody, _: Any = None) -> None:
-        """Pass a cancel that came too early for a replay; now is its time."""
-        if child.has_early_cancel:
-            child.has_early_cancel = False
-            if not child.is_over and not child.is_dead and not child.frame_over:
-                self.pass_cancel(child)
 
     def _cut_now(self, child: LiveBody) -> None:
         """End a call whose function cannot be asked to end: a thread, or one not running."""

@@ -1,0 +1,158 @@
+"""Laws 2 to 6 over random programs: whatever instant a crash falls on (S5, S10, S11, S22).
+
+`tests/programs/random` makes the programs and says what each may give. Each runs once
+undisturbed, then with a crash before and after every store operation, at handles of the event
+loop, and with several crashes in one run. It ends each time, gives what it may give, keeps
+what was recorded, starts no recorded step again, and never meets a `NonDeterminismError`.
+Where nothing is decided by time, result and records are those of the undisturbed run.
+
+Some seeds belong to the suite. To run many:
+
+    RANDOM_PROGRAMS=1000-3000 python -m pytest tests/laws/test_random_programs.py -n 2
+
+and the same with `RANDOM_PROGRAMS_STORE=sqlite`. A failure prints the smallest program found
+that still fails, and its crash points.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from time import monotonic
+from typing import Any, Literal
+
+import pytest
+from tests.programs.random import (
+    Part,
+    Runner,
+    admits,
+    is_a_race,
+    nodes_of,
+    program_of,
+    smaller,
+)
+from tests.programs.random.nodes import Node
+
+from resonate_aio import Resonate
+from resonate_aio.testing import CrashError, Report, crash_everywhere
+
+_SHRINKING_S = 20.0
+_STORE: Any = os.environ.get("RANDOM_PROGRAMS_STORE", "memory")
+
+
+def _seeds() -> list[int]:
+    chosen = os.environ.get("RANDOM_PROGRAMS")
+    if chosen is None:
+        return list(range(30))
+    low, _, high = chosen.partition("-")
+    return list(range(int(low), int(high or low) + 1))
+
+
+@pytest.fixture(autouse=True)
+def _failed_attempts_are_not_logged() -> Any:
+    logging.disable(logging.WARNING)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+def survive(
+    program: Part, *, store: Literal["memory", "sqlite"] = "memory", seed: int = 0, **how: Any
+) -> Report:
+    """Put a random program through crashes."""
+    effects: Counter[str] = Counter()
+    is_open = is_a_race(program)
+
+    async def main(resonate: Resonate) -> Any:
+        outcomes = await Runner(program, effects).main(resonate)
+        why = admits(program, outcomes)
+        assert not why, why
+        return "ended" if is_open else outcomes
+
+    return crash_everywhere(
+        main, store=store, seed=seed, effects=effects, values_vary=is_open, **how
+    )
+
+
+def survive_or_shrink(program: Part, **how: Any) -> Report:
+    """The same; a failure names the smallest program that was found to fail."""
+    try:
+        return survive(program, **how)
+    except (CrashError, AssertionError, TimeoutError) as error:
+        until, failure, found = monotonic() + _SHRINKING_S, error, True
+        while found:
+            found = False
+            for less in smaller(program):
+                if monotonic() > until:
+                    break
+                try:
+                    survive(less, **how)
+                except type(error) as again:
+                    program, failure, found = less, again, True
+                    break
+        raise AssertionError(f"{failure}\n  program: {program}") from error
+
+
+@pytest.mark.law
+@pytest.mark.parametrize("seed", _seeds())
+def test_random_program(seed: int) -> None:
+    program = program_of(seed)
+
+    report = survive_or_shrink(program, store=_STORE, seed=seed, between=8, random_runs=6)
+
+    assert report.crashes >= 2 * report.operations > 0
+
+
+@pytest.mark.parametrize("seed", range(100, 104))
+def test_random_program_on_sqlite(seed: int) -> None:
+    report = survive_or_shrink(
+        program_of(seed, size=8), store="sqlite", seed=seed, between=2, random_runs=2
+    )
+
+    assert report.crashes >= 2 * report.operations > 0
+
+
+def test_every_kind_of_node_is_generated() -> None:
+    """The generator covers what the issue lists, and both dialects."""
+    found: Counter[str] = Counter()
+    for seed in range(200):
+        for node in nodes_of(program_of(seed)):
+            kind = type(node).__name__
+            found[" ".join([kind, *(v for v in vars(node).values() if v in _VARIANTS)])] += 1
+
+    assert {name.split()[0] for name in found} == _KINDS
+    assert {v for name in found for v in name.split()[1:]} == _VARIANTS
+
+
+_KINDS = {kind.__name__ for kind in Node.__subclasses__()}
+_VARIANTS = {"async", "generator", "run", "rpc", "passes", "cleans", "returns"}
+_VARIANTS |= {"gather", "as_completed", "plain", "id", "volatile"}
+
+
+def test_what_a_program_cannot_give_is_not_admitted() -> None:
+    """The check can fail: another value, a wrong winner, a limit that was passed (laws 3, 4)."""
+    for seed in range(40):
+        program = program_of(seed)
+        assert admits(program, [])
+        assert admits(program, ["something else"] * len(program.nodes))
+
+
+def test_a_program_whose_loss_matters_is_found() -> None:
+    """A fault of the check's own kind: a step that is not what its name says (law 3)."""
+    program = program_of(0)
+
+    class Forgetful(Runner):
+        lives = 0
+
+        async def main(self, resonate: Resonate) -> list[Any]:
+            Forgetful.lives += 1
+            outcomes = await super().main(resonate)
+            return outcomes if Forgetful.lives < 3 else [*outcomes, "more"]
+
+    async def main(resonate: Resonate) -> Any:
+        outcomes = await Forgetful(program, Counter()).main(resonate)
+        why = admits(program, outcomes)
+        assert not why, why
+
+    with pytest.raises(CrashError, match="n1 gave"):
+        crash_everywhere(main, values_vary=True)
