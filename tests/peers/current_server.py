@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -19,14 +20,17 @@ from pathlib import Path
 from typing import Final
 
 from tests.peers.legacy_server import free_ports
+from tests.peers.server_traits import asked
 
 URL_VARIABLE: Final = "RESONATE_TEST_URL"
 VARIABLE: Final = "RESONATE_TEST_SERVER"
 PROGRAM: Final = "resonate"
-ABSENT: Final = (
-    f"no other current server: set {URL_VARIABLE} or {VARIABLE}, or put {PROGRAM} on PATH"
-)
+_HOW: Final = f"set {URL_VARIABLE} or {VARIABLE}, or put {PROGRAM} on PATH"
+ABSENT: Final = f"no other current server: {_HOW}"
 EMBEDDED: Final = "embedded"
+LENIENT: Final = "takes both id dialects, as the release does"
+STRICT: Final = "checks origins, as the newest public commit does"
+KINDS: Final = frozenset({LENIENT, STRICT})
 _ROOT: Final = Path(__file__).parents[2]
 _START_S: Final = 20.0
 _STOP_S: Final = 10.0
@@ -48,11 +52,37 @@ def peers() -> list[str]:
 
 
 def summary() -> str:
-    """One line for the end of a test run: present or absent."""
-    others = peers()[1:]
-    return (
-        f"current server: {', '.join(others)}" if others else f"current server: absent ({ABSENT})"
-    )
+    """For the end of a test run: a line for each server, and for each kind that is absent."""
+    seen = [(which, _kind_of(which)) for which in peers()[1:]]
+    lines = [f"current server that {kind}: {which}{_version_of(which)}" for which, kind in seen]
+    kinds = {kind for _, kind in seen}
+    lines += [f"current server that {kind}: absent ({_HOW})" for kind in KINDS - kinds]
+    return "\n".join(sorted(lines))
+
+
+def _kind_of(which: str) -> str:
+    """The kind of a server: versions do not tell, what it allows does."""
+    with tempfile.TemporaryDirectory() as folder:
+        server = CurrentServer(which, Path(folder))
+        try:
+            server.start()
+            ids = {"awaited": "resonate-aio-a", "awaiter": "resonate-aio-b"}
+            status, _ = asked(server.url, "promise.register_callback", ids)
+        except (RuntimeError, OSError) as error:
+            return f"cannot be asked ({type(error).__name__})"
+        finally:
+            server.stop()
+    return LENIENT if status == 404 else STRICT
+
+
+def _version_of(which: str) -> str:
+    if "://" in which:
+        return ""
+    try:
+        told = subprocess.run([which, "--version"], capture_output=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return f" ({told.stdout.decode(errors='replace').strip()})"
 
 
 class CurrentServer:

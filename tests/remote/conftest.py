@@ -10,10 +10,11 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
-from tests.peers.current_server import CurrentServer, peers
+from tests.peers.current_server import ABSENT, CurrentServer, peers
 
 from resonate_aio import Resonate
 
@@ -21,7 +22,15 @@ ROOT = Path(__file__).parents[2]
 WAIT_S = 40.0
 
 
-@pytest.fixture(params=peers(), ids=lambda which: Path(which).name)
+def servers() -> list[Any]:
+    """Every server that is present, and why another one is not."""
+    present = peers()
+    if len(present) > 1:
+        return list(present)
+    return [*present, pytest.param("current", marks=pytest.mark.skip(reason=ABSENT))]
+
+
+@pytest.fixture(params=servers(), ids=lambda which: Path(which).name)
 def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CurrentServer]:
     """Each server of the current protocol that is present, started."""
     made = CurrentServer(request.param, tmp_path)
