@@ -500,3 +500,16 @@ def test_a_token_of_a_local_client_without_anything_served() -> None:
     """What to write instead is `serve=`, not `url=`, which `local()` has not got."""
     with pytest.raises(UsageError, match="give serve="):
         Resonate.local(token="s3cret")
+
+
+def test_without_a_server_the_http_library_is_not_loaded() -> None:
+    """It takes longer than all the rest: who names no server need not wait for it."""
+    code = (
+        "import sys\n"
+        "from resonate_aio import Resonate\n"
+        "Resonate(), Resonate.local(path='app.db')\n"
+        "assert 'aiohttp' not in sys.modules\n"
+        "Resonate(url='http://localhost:8001')\n"
+        "assert 'aiohttp' in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=60)

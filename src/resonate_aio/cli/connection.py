@@ -128,7 +128,7 @@ def speak(target: Target, talk: Callable[[Asker], Awaitable[T]], *, endless: boo
 
 
 async def _speak(target: Target, talk: Callable[[Asker], Awaitable[T]], *, endless: bool) -> T:
-    from ..client.wiring import asking  # noqa: PLC0415  help and wrong use need not wait for it
+    from ..client.servers import asking  # noqa: PLC0415  help and wrong use need not wait for it
 
     try:
         async with asking(target.url, target.token) as answer:

@@ -1,40 +1,27 @@
-"""The only place that chooses concrete classes."""
+"""The only place that chooses concrete classes, with `servers.py` for what needs a network.
+
+That one is loaded where a server is named: a program without one need not wait for it.
+"""
 
 from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from contextvars import copy_context
 from typing import Any, Final, Literal
-from urllib.parse import urlsplit
 
 from ..clock import Clock, SystemClock
-from ..protocol.envelope import message_from_wire
-from ..protocol.requests import Reply, Request
 from ..runtime.options import ExceptionClasses, exception_classes
 from ..runtime.settings import Settings
 from ..stores.base import Store
-from ..stores.either import EitherStore
-from ..stores.generations import Generation, generation_at
-from ..stores.http_session import HttpSession
-from ..stores.legacy import LegacyStore
-from ..stores.legacy_messages import poll_endpoints
 from ..stores.memory import MemoryStore
-from ..stores.remote import RemoteStore
-from ..stores.remote_calls import RemoteCalls
 from ..stores.sqlite import SqliteStore
-from ..transports.sse import SseMessages
 from .arguments import ServerArguments, host_and_port
 from .core import ClientCore, StoreServer
 from .dependencies import Dependencies
 from .registry import Registry
 
 _PORT: Final = "8001"
-_POLL_PORT: Final = "8002"
-
-Ask = Callable[[Request], Awaitable[Reply]]
 Synchronous = Literal["FULL", "NORMAL"]
 
 
@@ -72,40 +59,9 @@ def server_store(arguments: ServerArguments) -> Store | None:
     url = _server_url(arguments)
     if url is None:
         return None
-    token = arguments.token
-    if token is None and arguments.auth is None:
-        token = os.environ.get("RESONATE_TOKEN") or None
-    auth = arguments.auth
-    if auth is None and "RESONATE_USERNAME" in os.environ:
-        auth = (os.environ["RESONATE_USERNAME"], os.environ.get("RESONATE_PASSWORD", ""))
+    from .servers import store_at  # noqa: PLC0415  its HTTP library takes longer than all of ours
 
-    def session(url: str) -> HttpSession:
-        return HttpSession(url, token=token, auth=auth)
-
-    ttl_s = arguments.ttl_s
-
-    def make(generation: Generation) -> Store:
-        http = session(url)
-        if generation is Generation.CURRENT:
-            return current_store(http, ttl_s=ttl_s)
-        poll = session(_poll_url(url, arguments))
-        return LegacyStore(
-            http,
-            lambda decode: SseMessages(poll_endpoints(http, poll), decode, rng=http.rng),
-            poll=poll,
-            ttl_s=ttl_s,
-        )
-
-    return EitherStore(session(url), make, ttl_s=ttl_s)
-
-
-def current_store(http: HttpSession, *, ttl_s: float) -> RemoteStore:
-    """The store of a server that is known to be of the current generation."""
-    return RemoteStore(
-        http,
-        lambda: SseMessages(poll_endpoints(http, None), message_from_wire, rng=http.rng),
-        ttl_s=ttl_s,
-    )
+    return store_at(url, arguments)
 
 
 def _server_url(arguments: ServerArguments) -> str | None:
@@ -123,57 +79,19 @@ def _server_url(arguments: ServerArguments) -> str | None:
         port = arguments.store_port or environment.get("RESONATE_PORT_STORE")
         if arguments.host is None and port is None and "RESONATE_URL" in environment:
             return environment["RESONATE_URL"]
-        return _at_port(host, port or environment.get("RESONATE_PORT") or _PORT)
+        return at_port(host, port or environment.get("RESONATE_PORT") or _PORT)
     if environment.get("RESONATE_URL"):
         return environment["RESONATE_URL"]
     if environment.get("RESONATE_HOST"):
-        return _at_port(environment["RESONATE_HOST"], environment.get("RESONATE_PORT") or _PORT)
+        return at_port(environment["RESONATE_HOST"], environment.get("RESONATE_PORT") or _PORT)
     return None
 
 
-def _at_port(host: str, port: str) -> str:
+def at_port(host: str, port: str) -> str:
     """A URL from a host, with or without a scheme, and a port."""
     if "://" not in host:
         host = f"{os.environ.get('RESONATE_SCHEME') or 'http'}://{host}"
     return f"{host.rstrip('/')}:{port}"
-
-
-def _poll_url(url: str, arguments: ServerArguments) -> str:
-    """Where a legacy server that has no `/poll` route sends its messages from."""
-    environment = os.environ
-    port = arguments.message_source_port or environment.get("RESONATE_PORT_MESSAGE_SOURCE")
-    host = environment.get("RESONATE_HOST_MESSAGE_SOURCE")
-    if host is not None and arguments.host is None and arguments.url is None:
-        return _at_port(host, port or _POLL_PORT)
-    parts = urlsplit(url)
-    name = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    return f"{parts.scheme}://{name}:{port or _POLL_PORT}"
-
-
-@asynccontextmanager
-async def asking(url: str, token: str | None) -> AsyncIterator[Ask]:
-    """Carry out single requests at a server of either generation without being its worker.
-
-    The first request finds out which generation answers.
-
-    Raises:
-        ValueError: It is no URL of a server.
-    """
-    http = HttpSession(url, token=token)
-    legacy = LegacyStore(http, lambda decode: SseMessages([], decode))
-    found: list[Ask] = []
-
-    async def ask(request: Request) -> Reply:
-        if not found:
-            is_current = await generation_at(http) is Generation.CURRENT
-            found.append(RemoteCalls(http).ask if is_current else legacy.call)
-        return await found[0](request)
-
-    await legacy.open()
-    try:
-        yield ask
-    finally:
-        await legacy.close()
 
 
 def make_core(

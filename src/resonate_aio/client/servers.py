@@ -1,0 +1,110 @@
+"""The stores of Resonate servers: the part of the wiring that needs a network.
+
+Loaded only where a server is named, for it brings the HTTP library with it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+from urllib.parse import urlsplit
+
+from ..protocol.envelope import message_from_wire
+from ..protocol.requests import Reply, Request
+from ..stores.base import Store
+from ..stores.either import EitherStore
+from ..stores.generations import Generation, generation_at
+from ..stores.http_session import HttpSession
+from ..stores.legacy import LegacyStore
+from ..stores.legacy_messages import poll_endpoints
+from ..stores.remote import RemoteStore
+from ..stores.remote_calls import RemoteCalls
+from ..transports.sse import SseMessages
+from .arguments import ServerArguments
+from .wiring import at_port
+
+_POLL_PORT: Final = "8002"
+
+Ask = Callable[[Request], Awaitable[Reply]]
+
+
+def store_at(url: str, arguments: ServerArguments) -> Store:
+    """The store of the server at this URL, of whichever generation it turns out to be.
+
+    Raises:
+        ValueError: It is no URL of a server.
+    """
+    token = arguments.token
+    if token is None and arguments.auth is None:
+        token = os.environ.get("RESONATE_TOKEN") or None
+    auth = arguments.auth
+    if auth is None and "RESONATE_USERNAME" in os.environ:
+        auth = (os.environ["RESONATE_USERNAME"], os.environ.get("RESONATE_PASSWORD", ""))
+
+    def session(url: str) -> HttpSession:
+        return HttpSession(url, token=token, auth=auth)
+
+    ttl_s = arguments.ttl_s
+
+    def make(generation: Generation) -> Store:
+        http = session(url)
+        if generation is Generation.CURRENT:
+            return current_store(http, ttl_s=ttl_s)
+        poll = session(_poll_url(url, arguments))
+        return LegacyStore(
+            http,
+            lambda decode: SseMessages(poll_endpoints(http, poll), decode, rng=http.rng),
+            poll=poll,
+            ttl_s=ttl_s,
+        )
+
+    return EitherStore(session(url), make, ttl_s=ttl_s)
+
+
+def current_store(http: HttpSession, *, ttl_s: float) -> RemoteStore:
+    """The store of a server that is known to be of the current generation."""
+    return RemoteStore(
+        http,
+        lambda: SseMessages(poll_endpoints(http, None), message_from_wire, rng=http.rng),
+        ttl_s=ttl_s,
+    )
+
+
+def _poll_url(url: str, arguments: ServerArguments) -> str:
+    """Where a legacy server that has no `/poll` route sends its messages from."""
+    environment = os.environ
+    port = arguments.message_source_port or environment.get("RESONATE_PORT_MESSAGE_SOURCE")
+    host = environment.get("RESONATE_HOST_MESSAGE_SOURCE")
+    if host is not None and arguments.host is None and arguments.url is None:
+        return at_port(host, port or _POLL_PORT)
+    parts = urlsplit(url)
+    name = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"{parts.scheme}://{name}:{port or _POLL_PORT}"
+
+
+@asynccontextmanager
+async def asking(url: str, token: str | None) -> AsyncIterator[Ask]:
+    """Carry out single requests at a server of either generation without being its worker.
+
+    The first request finds out which generation answers.
+
+    Raises:
+        ValueError: It is no URL of a server.
+    """
+    http = HttpSession(url, token=token)
+    legacy = LegacyStore(http, lambda decode: SseMessages([], decode))
+    found: list[Ask] = []
+
+    async def ask(request: Request) -> Reply:
+        if not found:
+            is_current = await generation_at(http) is Generation.CURRENT
+            found.append(RemoteCalls(http).ask if is_current else legacy.call)
+        return await found[0](request)
+
+    await legacy.open()
+    try:
+        yield ask
+    finally:
+        await legacy.close()
