@@ -29,6 +29,7 @@ from .errors import (
     ResonateTimedoutError,
     StoreOwnedError,
     StoreSchemaError,
+    UnreadableRecordError,
     UsageError,
     ValueCodecError,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "ResonateTimedoutError",
     "StoreOwnedError",
     "StoreSchemaError",
+    "UnreadableRecordError",
     "UsageError",
     "ValueCodecError",
     "Yieldable",
