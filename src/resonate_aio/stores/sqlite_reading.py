@@ -102,7 +102,7 @@ def _stored(read: _Row, row: tuple[Any, ...]) -> Stored:
     is_pending = read.state is PromiseState.PENDING
     if is_pending != (read.settled_at_ms is None):
         raise ValueError(f"it is {read.state} and settled_at_ms is {read.settled_at_ms}")
-    tags = {} if read.tags is None else _checked("tags", read.tags, dict[str, str])
+    tags = {} if read.tags is None else _tags(read.tags)
     has_task = read.task_state is not None
     if is_pending and has_task != ("resonate:target" in tags):
         raise ValueError(
@@ -156,7 +156,7 @@ def schedule_of(row: tuple[Any, ...]) -> Schedule:
     try:
         if not is_cron(read.cron):
             raise ValueError(f"cron is no cron expression: {read.cron!r:.100}")
-        tags = {} if read.tags is None else _checked("tags", read.tags, dict[str, str])
+        tags = {} if read.tags is None else _tags(read.tags)
     except ValueError as fault:
         raise UnreadableRecordError("schedule", read.id, str(fault)) from None
     return Schedule(
@@ -189,19 +189,36 @@ def _columns(kind: str, row: tuple[Any, ...], shape: type[T]) -> T:
 
 
 def _names(column: str, text: str | None) -> list[str]:
-    return [] if text is None else _checked(column, text, list[str])
-
-
-def _checked(column: str, text: str, shape: Any) -> Any:
-    """The JSON of a column, of this shape.
+    """The ids or addresses of a column.
 
     Raises:
-        ValueError: It is not.
+        ValueError: It holds something else.
     """
+    if text is None:
+        return []
+    names = _parsed(column, text)
+    if type(names) is not list or not all(type(name) is str for name in names):
+        raise ValueError(f"{column} is no list of texts: {text!r:.100}")
+    return names
+
+
+def _tags(text: str) -> dict[str, str]:
+    """The tags of a record.
+
+    Raises:
+        ValueError: The column holds something else.
+    """
+    tags = _parsed("tags", text)
+    if type(tags) is not dict or not all(type(tag) is str for tag in tags.values()):
+        raise ValueError(f"tags is no object of texts: {text!r:.100}")
+    return tags
+
+
+def _parsed(column: str, text: str) -> Any:
     try:
-        return msgspec.convert(orjson.loads(text), shape)
-    except (ValueError, RecursionError) as fault:
-        raise ValueError(f"{column}: {fault}; it holds {text!r:.100}") from None
+        return orjson.loads(text)
+    except ValueError as fault:
+        raise ValueError(f"{column} is no JSON ({fault}): {text!r:.100}") from None
 
 
 def _strings(text: str | None) -> dict[str, str] | None:
