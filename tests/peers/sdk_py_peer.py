@@ -2,6 +2,7 @@
 
     work GROUP URL LOG       say "ready" and work until killed
     call GROUP URL CALLS     call functions of a group one after the other, print what came
+    resolve ID URL VALUE     resolve a promise with a value in JSON, print what was settled
 
 `CALLS` is a JSON array of `[id, function, arguments...]`. What came is a line of JSON for each:
 `{"value": ...}` or `{"error": text}`.
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from resonate.resonate import Resonate
+from resonate.types import Value
 
 TTL = timedelta(seconds=1)
 
@@ -103,5 +105,13 @@ async def call(group: str, url: str, calls: str) -> None:
     await resonate.stop()
 
 
+async def resolve(id: str, url: str, value: str) -> None:
+    resonate = Resonate(url=url, group="people", ttl=TTL)
+    await asyncio.sleep(0.1)  # 0.7.4 calls its network stopped until a task of its own has run
+    record = await resonate.promises.resolve(id, Value(data=json.loads(value)))
+    print(json.dumps({"value": record.state}), flush=True)
+    await resonate.stop()
+
+
 if __name__ == "__main__":
-    asyncio.run({"work": work, "call": call}[sys.argv[1]](*sys.argv[2:]))
+    asyncio.run({"work": work, "call": call, "resolve": resolve}[sys.argv[1]](*sys.argv[2:]))

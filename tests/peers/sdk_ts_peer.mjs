@@ -2,6 +2,7 @@
 //
 //     PACKAGE work GROUP URL LOG       say "ready" and work until killed
 //     PACKAGE call GROUP URL CALLS     call functions of a group in turn, print what came
+//     PACKAGE resolve ID URL VALUE     resolve a promise with a value in JSON, print its state
 //
 // `CALLS` is a JSON array of `[id, function, arguments...]`. What came is a line of JSON for
 // each: `{"value": ...}` or `{"error": text}`.
@@ -110,6 +111,13 @@ async function call(Resonate, group, url, calls) {
   process.exit(0); // the SDK's timers would keep it
 }
 
+async function resolve(Resonate, id, url, value) {
+  const resonate = new Resonate({ url, group: "people", ttl: TTL_MS });
+  const { state } = await resonate.promises.resolve(id, { data: btoa(value) });
+  console.log(JSON.stringify({ value: state }));
+  process.exit(0);
+}
+
 const [folder, verb, ...rest] = process.argv.slice(2);
 const { Resonate } = await import(pathToFileURL(join(folder, "dist/src/index.js")));
-await { work, call }[verb](Resonate, ...rest);
+await { work, call, resolve }[verb](Resonate, ...rest);

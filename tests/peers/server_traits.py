@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import time
 import urllib.error
@@ -14,7 +13,6 @@ _VERSION: Final = "2026-04-01"
 _ANSWER_S: Final = 10.0
 
 
-@functools.cache
 def takes_colons(url: str) -> bool:
     """Whether a child's id may continue its origin with a colon (S61).
 
