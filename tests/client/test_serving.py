@@ -66,9 +66,7 @@ async def test_an_address_that_is_taken() -> None:
     async with first:
         address = (first.serving_at or "").removeprefix("http://")
         second = Resonate.local(serve=address)
-        with pytest.raises(
-            UsageError, match=f"listen on {address}: the port is already in use"
-        ):
+        with pytest.raises(UsageError, match=f"listen on {address}: the port is already in use"):
             await second.start()
         await second.stop()
     async with second:

@@ -152,6 +152,38 @@ def test_a_promise_that_nobody_settles_is_named() -> None:
     assert "approve" in str(raised.value), "who waits is named, too"
 
 
+async def order(ctx: Context) -> str:
+    return str(await ctx.rpc("ship"))
+
+
+@pytest.mark.parametrize("target", ["default", "warehouse"])
+def test_a_function_that_nobody_runs_is_named(target: str) -> None:
+    async def main(resonate: Resonate) -> None:
+        resonate.register(order)
+        await asyncio.gather(
+            resonate.run("r", order), resonate.options(target=target).rpc("s", "pack")
+        )
+
+    with pytest.raises(SimDeadlock, match=r"'r\.1' \(calls 'ship', which nobody runs\)") as raised:
+        simulate(main)
+    assert "'s' (calls 'pack', which nobody runs)" in str(raised.value)
+
+
+def test_a_function_that_is_registered_late_is_waited_for() -> None:
+    async def main(resonate: Resonate) -> str:
+        resonate.register(order)
+        handle = resonate.begin_run("r", order)
+        await asyncio.sleep(WEEK_S)
+
+        @resonate.register
+        async def ship(ctx: Context) -> str:
+            return "shipped"
+
+        return await handle
+
+    assert simulate(main) == "shipped"
+
+
 def test_limits_that_somebody_chose_pass() -> None:
     async def main(resonate: Resonate) -> None:
         resonate.register(approve)

@@ -11,15 +11,19 @@ import asyncio
 from typing import Any, cast
 
 from ..machine.deadlines import LEASE, RETRY, SCHEDULE
-from ..machine.transitions import NEVER_MS
+from ..machine.transitions import NEVER_MS, delay_of
 from ..protocol.records import Promise, is_pending, is_timer, target_of
+from ..runtime.poison import Poison
 from ..stores.memory import MemoryStore
+from ..stores.untaken import called_by
 
 _SHOWN = 10
+_IN_VAIN_S = 30.0
+"""What still waits so long for its next try was tried in vain five times and more (S42)."""
 
 
 class Forgotten:
-    """Looks at a store whose timer is the only thing that is still to come.
+    """Looks at a store when nothing is ready to run, before the clock moves.
 
     Args:
         store: Where the promises are.
@@ -36,34 +40,65 @@ class Forgotten:
         Args:
             timers: What is set on the event loop.
         """
-        callbacks: list[Any] = [cast(Any, timer)._callback for timer in timers]
-        if any(getattr(callback, "__self__", None) is not self._store for callback in callbacks):
+        in_vain = self._in_vain(timers)
+        if in_vain is None:
             return ""
         machine = self._store.machine
         armed = machine.deadlines.armed
         pending = [promise for promise in machine.promises.values() if is_pending(promise)]
-        if armed[RETRY] or armed[SCHEDULE] or any(is_timer(promise) for promise in pending):
+        untaken = [promise for promise in pending if promise.id in armed[RETRY]]
+        if not pending or armed[SCHEDULE] or any(is_timer(promise) for promise in pending):
             return ""
-        if any(due_ms < NEVER_MS for due_ms in armed[LEASE].values()) or not pending:
+        if any(due_ms < NEVER_MS for due_ms in armed[LEASE].values()):
             return ""
+        if any(self._may_be_taken(promise, in_vain) for promise in untaken):
+            return ""
+        if self._was_limited(pending):
+            return ""
+        return (
+            "everybody waits for promises that nobody settles, and nothing is to come but the end "
+            f"of the time limit that nobody chose: {_named(pending, untaken)}. Settle them in the "
+            "test, or give the call a limit, options(timeout=seconds), to see it pass"
+        )
+
+    def _in_vain(self, timers: list[asyncio.TimerHandle]) -> set[str] | None:
+        """What is tried again and again in vain; None if timers are set for anything else."""
+        in_vain = set()
+        for timer in timers:
+            handle = cast(Any, timer)
+            owner = getattr(handle._callback, "__self__", None)
+            if isinstance(owner, Poison) and timer.when() - handle._loop.time() >= _IN_VAIN_S:
+                in_vain.add(handle._args[0])
+            elif owner is not self._store:
+                return None
+        return in_vain
+
+    def _may_be_taken(self, promise: Promise, in_vain: set[str]) -> bool:
+        """Whether an execution that nobody holds may yet be run."""
+        if delay_of(promise) > self._store._clock.now_ms():
+            return True
+        target = target_of(promise)
+        return (
+            target is not None and promise.id not in in_vain and self._store._hub.is_taken(target)
+        )
+
+    def _was_limited(self, pending: list[Promise]) -> bool:
+        """Whether somebody chose the limit that ends first: that is worth waiting for."""
         first_ms = min(promise.timeout_at_ms for promise in pending)
-        if not any(
+        return not any(
             promise.timeout_at_ms - promise.created_at_ms == self._default_ms
             for promise in pending
             if promise.timeout_at_ms == first_ms
-        ):
-            return ""  # somebody chose a limit: its end is worth waiting for
-        return (
-            "everybody waits for promises that nobody settles, and nothing is to come but the end "
-            f"of the time limit that nobody chose: {_named(pending)}. Settle them in the test, or "
-            "give the call a limit, options(timeout=seconds), to see it pass"
         )
 
 
-def _named(pending: list[Promise]) -> str:
-    """Those of them that are no executions, which wait themselves."""
-    ids = [promise.id for promise in pending if target_of(promise) is None]
-    owners = {promise.owner for promise in pending}
-    ids = [id for id in ids if id not in owners] or [promise.id for promise in pending]
+def _named(pending: list[Promise], untaken: list[Promise]) -> str:
+    """Those of them that are no executions, which wait themselves, and those nobody runs."""
+    ids = [repr(promise.id) for promise in pending if target_of(promise) is None]
+    ids += [
+        f"{promise.id!r} (calls {called_by(promise)!r}, which nobody runs)" for promise in untaken
+    ]
+    owners = {repr(promise.owner) for promise in pending}
+    ids = [id for id in ids if id not in owners] or [repr(promise.id) for promise in pending]
     more = f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""
-    return ", ".join(map(repr, ids[:_SHOWN])) + more
+    return ", ".join(ids[:_SHOWN]) + more
