@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from resonate_aio import Context, Resonate
-from resonate_aio.errors import UnreadableRecordError
+from resonate_aio.errors import ResonateStoreError, UnreadableRecordError
 
 pytestmark = pytest.mark.law
 
@@ -260,3 +260,29 @@ def test_a_schedule_whose_next_promise_has_a_broken_row_is_set_aside(
     said = [r.getMessage() for r in caplog.records]
     assert sum("schedule 'bad'" in text for text in said) == 1
     assert sum("promise 'tick' is set" in text for text in said) == 1
+
+
+async def test_who_asks_over_a_server_is_told_at_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is no trouble that passes; the log has one line, however often it is asked for."""
+    path = tmp_path / "app.db"
+    async with client(path) as resonate:
+        await resonate.promises.create("a", timeout_in=100)
+        await resonate.schedules.create("s", "@daily", "s-{{.timestamp}}", 1000)
+    execute(path, "UPDATE promises SET callbacks = '7' WHERE id = 'a'")
+    execute(path, "UPDATE schedules SET cron = 'never' WHERE id = 's'")
+    local = Resonate.local(path=path, synchronous="NORMAL", serve="127.0.0.1:0")
+    async with local, asyncio.timeout(20), Resonate(url=local.serving_at) as remote:
+        for _ in range(2):
+            with pytest.raises(ResonateStoreError, match="promise 'a' is set aside") as raised:
+                await remote.promises.get("a")
+            assert raised.value.code == 422
+            with pytest.raises(ResonateStoreError, match="promise 'a' is set aside"):
+                await remote.get("a")
+            with pytest.raises(ResonateStoreError, match="schedule 's' is set aside"):
+                await remote.schedules.get("s")
+        assert (await remote.promises.create("b", timeout_in=10)).id == "b"
+    said = [record.getMessage() for record in caplog.records]
+    assert sum("promise 'a' is set aside" in text for text in said) == 1
+    assert sum("schedule 's' is set aside" in text for text in said) == 1

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ..errors import ResonateStoreError
+from ..errors import ResonateStoreError, UnreadableRecordError
 from ..protocol.envelope import (
     KINDS,
     VERSION,
@@ -24,7 +24,19 @@ from ..protocol.envelope import (
     request_from_wire,
     salvaged,
 )
-from ..protocol.requests import PromiseCreate, PromiseGet, Reply, Request, TaskFence
+from ..protocol.requests import (
+    PromiseCreate,
+    PromiseGet,
+    Reply,
+    Request,
+    ScheduleCreate,
+    ScheduleDelete,
+    ScheduleGet,
+    TaskAcquire,
+    TaskCreate,
+    TaskFence,
+    TaskGet,
+)
 from .debug import PREFIX, DebugDesk
 from .pages import kept_to_size
 from .rules import Rules, awaited_ids, is_awaitable, refusal
@@ -33,6 +45,15 @@ from .seam import EmbeddableStore
 _log = logging.getLogger("resonate_aio.server")
 
 UNKNOWN: Final = "unknown"
+
+_FINAL: Final = (
+    *(PromiseGet, TaskAcquire, TaskCreate, TaskGet),
+    *(ScheduleCreate, ScheduleDelete, ScheduleGet),
+)
+"""What is refused for good where a record cannot be read.
+
+The others are asked again: refused, a step's create or settle would be that step's outcome (S24).
+"""
 
 
 class Endpoint:
@@ -61,6 +82,10 @@ class Endpoint:
             return refusal_to_wire(kind, corr_id, 400, str(fault))
         try:
             return await self._carry_out(_owned(request), asked)
+        except UnreadableRecordError as error:
+            return refusal_to_wire(
+                kind, corr_id, 422 if isinstance(request, _FINAL) else 503, f"{error}"
+            )
         except ResonateStoreError as error:
             _log.warning("%s failed: %s", kind, error)
             return refusal_to_wire(kind, corr_id, 503, f"the store failed: {error}")

@@ -110,7 +110,7 @@ class SqliteCore(Commits):
                 hold.claims -= 1
                 self._end_unless_held(hold)
             if not reply.done():
-                reply.set_exception(_fault(lookup.error))
+                reply.set_exception(self._trouble(lookup.error))
             return
         try:
             answer = self._machine.handle(request, self._clock.now_ms())
@@ -160,6 +160,12 @@ class SqliteCore(Commits):
         self._arm()
         return answer
 
+    def _trouble(self, error: Exception | None) -> ResonateStoreError:
+        if isinstance(error, UnreadableRecordError):
+            self.report([error])
+            return error
+        return ResonateStoreError(f"the store failed: {error}")
+
     # -- what an execution recorded
 
     async def load(self, root: str) -> list[Promise]:
@@ -184,7 +190,7 @@ class SqliteCore(Commits):
     ) -> None:
         if lookup.error is not None or lookup.scan is None:
             if not done.done():
-                done.set_exception(_fault(lookup.error))
+                done.set_exception(self._trouble(lookup.error))
             return
         hold = self._holds.by_root.get(root)
         if hold is not None and self._is_held(root, task.version if task is not None else -1):
@@ -264,7 +270,7 @@ class SqliteCore(Commits):
         def then(lookup: Lookup) -> None:
             if lookup.error is not None:
                 if acked is not None and isinstance(lookup.error, UnreadableRecordError):
-                    self.report([lookup.error])
+                    self._trouble(lookup.error)  # it is named once
                     acked(context, UNREADABLE)
                 return
             if scan is not None and self._holds.by_root.get(task_id) is hold:
@@ -391,9 +397,3 @@ class SqliteCore(Commits):
         while not prune.is_done:
             await self.run(prune.some)
         return prune.deleted
-
-
-def _fault(error: Exception | None) -> ResonateStoreError:
-    if isinstance(error, UnreadableRecordError):
-        return error
-    return ResonateStoreError(f"the store failed: {error}")
