@@ -240,7 +240,11 @@ async def test_errors_have_the_old_names() -> None:
         assert name in resonate_aio.__all__
 
 
-@pytest.mark.parametrize("seconds", [0, 3, 30, 86_400, int(time.time()) + 30])
+@pytest.mark.parametrize(
+    "seconds",
+    [0, 3, 30, 86_400, int(time.time()) + 30],
+    ids=["0", "3", "30", "a day", "soon"],  # the same in each process that collects
+)
 async def test_a_deadline_that_can_only_be_seconds_is_refused(make: Make, seconds: int) -> None:
     """Mission M1: milliseconds since the epoch; what to write instead is said, nothing stored."""
     async with make() as resonate:
