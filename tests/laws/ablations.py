@@ -35,8 +35,8 @@ def log_is_forgotten(patch: Patch) -> None:
     """S5: the batches of earlier lives steer nothing."""
     remember = Body.remember
 
-    def without_batches(self: Body, records: Iterable[Promise]) -> None:
-        remember(self, records)
+    def without_batches(self: Body, records: Iterable[Promise], logs: Iterable[str] = ()) -> None:
+        remember(self, records, logs)
         self._log = []
         self._logged_interruptions = set()
 
@@ -109,6 +109,12 @@ def records_are_not_looked_up(patch: Patch) -> None:
 def cut_mark_is_ignored(patch: Patch) -> None:
     """S10, S11: recorded as cut, it looks like any call that was cancelled."""
     patch.setattr(execution_module, "is_cut", lambda record: False)
+
+
+@ablation
+def settlements_carry_no_log(patch: Patch) -> None:
+    """S4, S10: what led to a cut, or to a cancel passed on, is not recorded with it."""
+    patch.setattr(Body, "logs_at_hand", lambda self: {})
 
 
 @ablation

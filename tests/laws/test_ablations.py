@@ -38,6 +38,7 @@ SHOWN_BY: dict[str, tuple[list[Callable[[], Report]], str]] = {
     "records_are_not_looked_up": ([of_corpus("sequence")], ""),
     "cut_mark_is_ignored": ([of_corpus("cancel_before_it_began")], "gather_of_helpers"),
     "interruptions_are_not_logged": ([of_corpus("rpc_given_up")], "gather_of_helpers"),
+    "settlements_carry_no_log": ([of_corpus("cut_before_more_arrived")], "gather_of_helpers"),
     "creates_overtake_each_other": ([of_corpus("first_completed_promises")], "sequence"),
     "values_are_given_before_they_are_recorded": ([told], "sequence"),
 }

@@ -180,17 +180,56 @@ async def gives_up(ctx: Context) -> str:
         return "gave up"
 
 
-def test_a_body_that_ended_does_not_wait_for_calls_that_were_cut() -> None:
-    """A replay may go another way than the life that cut them, and must come to its end (S22)."""
-    results = set()
+def test_what_led_to_a_cut_is_recorded_with_it() -> None:
+    """A replay in which more has arrived meanwhile goes the way of the life that cut (S4)."""
 
     async def main(resonate: Resonate) -> Any:
-        result = await resonate.run("x", resonate.register(gives_up))
-        results.add(result)
-        return "ended"
+        return await resonate.run("x", resonate.register(gives_up))
 
-    assert crash_everywhere(main, values_vary=True).result == "ended"
-    assert results <= {"first", "gave up"}
+    report = crash_everywhere(main, random_runs=20)
+
+    assert report.result == "first"
+    assert report.records["x.0-first-1.2"][0] == "rejected_canceled"
+
+
+async def patient(ctx: Context) -> str:
+    try:
+        return str(await ctx.run(step, 50))
+    except asyncio.CancelledError:
+        await ctx.run(step, 20)
+        raise
+
+
+async def leaves_early(ctx: Context) -> str:
+    async with ctx.timeout(5):
+        await (await ctx.promise(timeout=1e6))
+    return "settled"
+
+
+@pytest.mark.parametrize("helper", [patient, leaves_early])
+@pytest.mark.parametrize("depth", range(3))
+def test_what_led_to_a_cancel_is_recorded_with_what_comes_of_it(helper: Body, depth: int) -> None:
+    """Also where that is a call of the callee, or a time limit that was left (S4, S10, S11a)."""
+
+    async def nested(ctx: Context, left: int) -> str:
+        return str(await (ctx.run(nested, left - 1) if left else ctx.run(helper)))
+
+    async def flow(ctx: Context) -> str:
+        inner = helper(ctx) if depth == 0 else ctx.run(nested, depth - 1)
+        quick = asyncio.create_task(ctx.run(step, 3))
+        task = asyncio.create_task(inner)  # type: ignore[arg-type]  # both are coroutines
+        await ctx.sleep(1)
+        if not quick.done():  # so it was; not to be known from what is recorded 20 s later
+            task.cancel()
+        try:
+            return await task
+        except asyncio.CancelledError:
+            return "cancelled"
+
+    async def main(resonate: Resonate) -> Any:
+        return await resonate.run("x", resonate.register(flow))
+
+    assert crash_everywhere(main, values_vary=True, random_runs=20).result == "cancelled"
 
 
 async def cleans_up(ctx: Context) -> str:

@@ -305,3 +305,28 @@ async def tried_again_after_timeout(resonate: Resonate, world: World) -> Any:
         return ["gave up"]
 
     return await resonate.run("tried_again_after_timeout", flow)
+
+
+@program(expected="first")
+async def cut_before_more_arrived(resonate: Resonate, world: World) -> Any:
+    """A helper cuts a loser; what arrives later must not look as if it had come before (S4)."""
+
+    @resonate.register
+    async def flow(ctx: Context) -> str:
+        async def first() -> str:
+            quick = asyncio.create_task(ctx.run(world.echo, 1))
+            loser = asyncio.create_task(ctx.run(world.hang))
+            await asyncio.wait([quick, loser], return_when=asyncio.FIRST_COMPLETED)
+            loser.cancel()
+            await asyncio.wait([loser])
+            return "first"
+
+        helper = asyncio.create_task(first())
+        await ctx.sleep(3)
+        helper.cancel()
+        try:
+            return await helper
+        except asyncio.CancelledError:
+            return "gave up"
+
+    return await resonate.run("cut_before_more_arrived", flow)

@@ -15,7 +15,7 @@ from .body import Body
 from .call import RUN, Call
 from .fingerprint import check
 from .ids import body_of
-from .log import CUT_HEADER, EXPLICIT_HEADER, VOLATILE_HEADER
+from .log import CUT_HEADER, EXPLICIT_HEADER, LOGS_HEADER, VOLATILE_HEADER, logs_of
 
 
 class Decision(Enum):
@@ -63,6 +63,8 @@ class Execution:
 
     __slots__ = (
         "_by_body",
+        "_carried",
+        "_logs",
         "_records",
         "bodies",
         "error",
@@ -85,6 +87,8 @@ class Execution:
         self.error: BaseException | None = None
         self._records: dict[str, Promise] = _NO_RECORDS
         self._by_body: dict[str, list[Promise]] = _NO_BODIES
+        self._carried: list[tuple[str, str]] = []
+        self._logs: dict[str, list[str]] = {}
         self.remembers = False
         self.explicit_ids: frozenset[str] = frozenset()
 
@@ -100,7 +104,9 @@ class Execution:
         self.remembers = True
         self._by_body = {}
         roots = [(self.id, self.joint), *((id, ".") for id in explicit)]
+        self._carried = []
         for promise in self._records.values():
+            self._carried += _logs_in(promise)
             for root, joint in roots:
                 body = body_of(promise.id, root, joint)
                 if body is not None:
@@ -113,9 +119,14 @@ class Execution:
         Raises:
             NonDeterminismError: What was recorded cannot be read.
         """
+        if self._carried:
+            for id, header in self._carried:
+                for logged, log in logs_of(id, header).items():
+                    self._logs.setdefault(logged, []).append(log)
+            self._carried = []
         recorded = self._by_body.pop(body.id, None)
         if recorded is not None:
-            body.remember(recorded)
+            body.remember(recorded, self._logs.pop(body.id, ()))
 
     def end(self, body: Body) -> None:
         """A body is over."""
@@ -170,3 +181,11 @@ class Execution:
 def is_cut(record: Promise) -> bool:
     """Whether the promise was settled because an interruption ended its call (S10)."""
     return record.state is PromiseState.CANCELED and CUT_HEADER in (record.value.headers or {})
+
+
+def _logs_in(record: Promise) -> list[tuple[str, str]]:
+    """What a record carries of logs that are not its own body's, or came with its settlement."""
+    headers = [record.param.headers]
+    if record.state is PromiseState.CANCELED:  # as we settle what was cut or left: none else
+        headers.append(record.value.headers)
+    return [(record.id, given[LOGS_HEADER]) for given in headers if given and LOGS_HEADER in given]

@@ -23,6 +23,8 @@ FINGERPRINT_HEADER = "resonate-aio:fp"
 EXPLICIT_HEADER = "resonate-aio:explicit"
 VOLATILE_HEADER = "resonate-aio:volatile"
 CUT_HEADER = "resonate-aio:cut"
+LOGS_HEADER = "resonate-aio:logs"
+"""What others than a body's own creates carry of its log: header texts by body."""
 
 Batch = tuple[str, ...]
 """What a body was given at once: suffixes of calls, and `!suffix` for an interrupted wait."""
@@ -61,6 +63,30 @@ def log_header(
     return orjson.dumps(parts).decode()
 
 
+def logs_header(logs: dict[str, str]) -> str:
+    """The header text of logs by body."""
+    return orjson.dumps(logs).decode()
+
+
+def logs_of(id: str, header: str) -> dict[str, str]:
+    """The logs that a record carries, by body.
+
+    Raises:
+        NonDeterminismError: They cannot be read.
+    """
+    try:
+        return {str(body): str(text) for body, text in orjson.loads(header).items()}
+    except (ValueError, AttributeError) as error:
+        raise _unreadable(id, error) from None
+
+
+def _unreadable(id: str, error: Exception) -> NonDeterminismError:
+    return NonDeterminismError(
+        f"the recorded log of {id!r} cannot be read ({error}): it was written by another "
+        "version of the library or altered"
+    )
+
+
 class Recorded:
     """What the store remembers of one body: where each call was asked, and the log so far.
 
@@ -72,7 +98,7 @@ class Recorded:
 
     __slots__ = ("batches", "positions", "sequential")
 
-    def __init__(self, body_id: str, records: Iterable[Promise]) -> None:
+    def __init__(self, body_id: str, records: Iterable[Promise], logs: Iterable[str] = ()) -> None:
         self.positions: dict[str, int] = {}
         self.sequential = True
         known: dict[int, Batch] = {}
@@ -84,7 +110,10 @@ class Recorded:
                 self._sequential_ask(suffix, known)
             else:
                 self.sequential = False
-                self._read(promise.id, suffix, header, known)
+                self.positions[suffix] = self._read(promise.id, header, known)
+        for log in logs:
+            self.sequential = False
+            self._read(body_id, log, known)
         self.batches: list[Batch] = []
         while (batch := known.get(len(self.batches))) is not None:
             self.batches.append(batch)
@@ -95,17 +124,14 @@ class Recorded:
         if number > 1:
             known.setdefault(number - 2, (str(number - 1),))
 
-    def _read(self, id: str, suffix: str, header: str, known: dict[int, Batch]) -> None:
+    def _read(self, id: str, header: str, known: dict[int, Batch]) -> int:
         try:
             position, start, gain, *named = orjson.loads(header)
-            self.positions[suffix] = int(position)
             for branch, first, last, asked_at in named[0] if named else ():
                 for other in Asked(str(branch), int(first), int(last), 0).suffixes():
                     self.positions.setdefault(other, int(asked_at))
             for offset, batch in enumerate(gain):
                 known[int(start) + offset] = tuple(map(str, batch))
+            return int(position)
         except (ValueError, TypeError) as error:
-            raise NonDeterminismError(
-                f"the recorded log of {id!r} cannot be read ({error}): it was written by another "
-                "version of the library or altered"
-            ) from None
+            raise _unreadable(id, error) from None

@@ -25,7 +25,9 @@ from ..execution.fingerprint import fingerprint, fingerprint_prefix
 from ..execution.log import (
     EXPLICIT_HEADER,
     FINGERPRINT_HEADER,
+    LOGS_HEADER,
     VOLATILE_HEADER,
+    logs_header,
 )
 from ..protocol.failures import failure_value
 from ..protocol.idempotency import key_for, refuse_other_creator, tagged
@@ -379,8 +381,9 @@ class Asking:
             self.settle(call, PromiseState.CANCELED, EMPTY)
 
     def settle_cut(self, call: DurableCall[Any] | RootCall) -> None:
-        """A cancel from inside ended the call: settle it as cut (S10)."""
-        self.settle(call, PromiseState.CANCELED, CUT)
+        """A cancel from inside ended the call: settle it as cut, with what led to it (S4, S10)."""
+        logs = call.body.logs_at_hand() if call.body is not None else None
+        self.settle(call, PromiseState.CANCELED, _with_logs(CUT, logs) if logs else CUT)
 
     def end_time_limit(self, call: DurableCall[Any]) -> None:
         """`ctx.timeout` was left in time: its promise is settled, without waiting (S11a)."""
@@ -388,12 +391,13 @@ class Asking:
             return
         self._scheduler.executions.unwatch(call)
         execution = call.home.execution
+        logs = call.home.logs_at_hand()
         self._store.fence_settle(
             execution.id,
             execution.version,
             call.promise_id,
             PromiseState.CANCELED,
-            EMPTY,
+            _with_logs(EMPTY, logs) if logs else EMPTY,
             _nobody,
             call,
         )
@@ -424,6 +428,10 @@ class Asking:
         if kind is not CallKind.PROMISE:
             tags["resonate:target"] = self._scheduler.executions.target(call.options_.target)
         return tags
+
+
+def _with_logs(value: Value, logs: dict[str, str]) -> Value:
+    return Value({**(value.headers or {}), LOGS_HEADER: logs_header(logs)}, value.data)
 
 
 def _refuse_own_id(call: DurableCall[Any], id: str) -> None:

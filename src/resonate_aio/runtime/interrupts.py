@@ -13,9 +13,9 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import ResonateCanceledError
-from ..execution.body import Interruption
 from ..execution.call import OVER, Wait
 from ..execution.execution import ALIVE, Execution, Life
+from ..execution.interruptions import Interruption
 from .awaitables import AsyncWait, DurableCall
 from .bodies import LiveBody
 from .functions import PLAIN

@@ -1,0 +1,171 @@
+"""Cancels that reach a body: inputs like any other, and when they are let through (S10, S11)."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import Any, Final
+
+from .call import ENDED, RUN, TIMEOUT, Call, CallersCancel, Wait
+from .carrying import Carrying
+from .log import Batch
+
+Input = Call | Wait | CallersCancel
+"""What a body is given: a call's outcome, the interruption of a wait, its caller's cancel."""
+
+NOTHING: Final[dict[Any, Any]] = {}
+"""What a leaf waits for and holds; never written to: `_open` comes first."""
+
+
+class Interruption(Enum):
+    """What becomes of a cancel that arrived at a wait (S10, S11)."""
+
+    QUEUED = auto()  # it waits for its turn among the body's inputs
+    KEPT = auto()  # it stays with its asyncio task until a later wait
+    CANCEL_CHILD = auto()  # the call itself gets the cancel first
+
+
+class Interruptible(Carrying):
+    """The part of a body that cancels reach.
+
+    Attributes:
+        call: The call it computes.
+        waiting: The inputs that wait to be given (W), by member, in order of arrival.
+        at: Which of its asyncio tasks are at which wait.
+        is_plain: Nothing is replayed and no cancel is kept: inputs are given as they come.
+        open_calls: Calls that must end before the body may (S22).
+        cancels: How often its caller passed a cancel on to it.
+    """
+
+    call: Call
+    is_plain: bool = True
+    open_calls: int = 0
+    cancels: int = 0
+    _log: list[Batch] | None = None
+    _logged_interruptions: set[str] | None = None
+    _kept: dict[Any, tuple[int, Wait | None]] | None = None
+    waiting: dict[str, Input]
+    at: dict[Any, Wait]
+
+    def _open(self) -> None:
+        """The first call: from now on the body has inputs, and they need room."""
+        self.waiting = {}
+        self.at = {}
+
+    @property
+    def is_replaying(self) -> bool:
+        """Whether recorded batches are still to be given."""
+        return self._log is not None and self.position < len(self._log)
+
+    def closed(self, call: Call) -> None:
+        """The body need not wait for this call to end (any more)."""
+        if not call.closed and call.kind is not TIMEOUT:
+            call.closed = True
+            self.open_calls -= 1
+
+    def interrupted(self, wait: Wait, owner: Any, cancelling: int) -> Interruption:
+        """A cancel from inside the body arrived at this wait (S10 first, S11 on replay).
+
+        Args:
+            owner: The asyncio task that waits (any hashable).
+            cancelling: Its count of cancel requests, by which a kept cancel is dropped.
+        """
+        if wait.interrupted:
+            return Interruption.QUEUED
+        if self.is_replaying:
+            if self._logged_interruptions and wait.member in self._logged_interruptions:
+                self._queue_interruption(wait)
+                return Interruption.QUEUED
+            self.keep(owner, cancelling)
+            return Interruption.KEPT
+        call = wait.call
+        if wait.direct and call.kind is RUN and _outlived(call):
+            # The cancel went to it in an earlier life, and it returned all the same (S10).
+            self.keep(owner, cancelling, wait)
+            return Interruption.KEPT
+        if wait.direct and not call.is_ended and not call.cut:
+            if call.kind is RUN:
+                return Interruption.CANCEL_CHILD
+            self.closed(call)
+        self._queue_interruption(wait)
+        return Interruption.QUEUED
+
+    def cancel_from_caller(self) -> bool:
+        """Its caller passes a cancel on to it: whether that waits for its turn (S5, S10).
+
+        Of a body without other inputs, in this life and before, it is its turn at once.
+        """
+        self.cancels += 1
+        cancel = CallersCancel(self.cancels)
+        assert self.call.body is not None  # a root has no caller here
+        self.above = {**(self.above or {}), **self.call.body.logs_at_hand()} or None
+        if self.waiting is NOTHING:
+            if self._log is None:
+                self._gained((cancel.member,))
+                self.position += 1
+                return False
+            self._open()
+        self.waiting[cancel.member] = cancel
+        return True
+
+    def cut(self, wait: Wait) -> None:
+        """The call this wait cancelled is settled as cut: the interruption takes its turn."""
+        if not wait.interrupted:
+            self._queue_interruption(wait)
+
+    def is_being_cancelled(self, owner: Any) -> bool:
+        """Whether a cancel is on its way to this task."""
+        if self._kept is not None and owner in self._kept:
+            return True
+        wait = self.at.get(owner)
+        if wait is None:
+            return False
+        return wait.interrupted or wait in (wait.call.cancelled_by or ())
+
+    def keep(self, owner: Any, cancelling: int, past: Wait | None = None) -> None:
+        """A cancel stays with its asyncio task, to be let through at a later wait.
+
+        Args:
+            past: The wait that is given its result all the same (S10): not at this one.
+        """
+        if self._kept is None:
+            self._kept = {}
+            self.is_plain = False
+        self._kept[owner] = (cancelling, past)
+
+    def kept_cancel(self, owner: Any, cancelling: int) -> bool:
+        """Whether a cancel kept with this task is still wanted; it is taken out."""
+        if not self._kept or owner not in self._kept:
+            return False
+        count, _ = self._kept.pop(owner)
+        if not self._kept:
+            self._kept = None
+            self.is_plain = self._log is None
+        return count <= cancelling
+
+    def kept_owners(self) -> list[Any]:
+        """The tasks whose kept cancel may now become a new interruption (the log is used up)."""
+        if self.is_replaying or not self._kept:
+            return []
+        return [
+            owner
+            for owner, (_, past) in self._kept.items()
+            if past is None or self.at.get(owner) is not past
+        ]
+
+    def _queue_interruption(self, wait: Wait) -> None:
+        wait.interrupted = True
+        self.waiting[wait.member] = wait
+
+
+def _outlived(call: Call) -> bool:
+    """Whether an earlier life recorded the call's outcome, and the body was not given it yet."""
+    return (
+        call.state is ENDED
+        and not call.cut
+        and call.record is not None
+        and call.record.settled_at_ms is not None
+    )
+
+
+Interruptible.waiting = NOTHING
+Interruptible.at = NOTHING
