@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
 from ..errors import ContextMisuseError
 from ..execution.body import Branch
 from ..execution.call import DETACHED, RUN, TIMEOUT, CallKind
-from ..runtime.awaitables import DurableCall, DurablePromise, TimeLimit, misuse
+from ..runtime.awaitables import DurableCall, DurablePromise
 from ..runtime.functions import Callee, Remote
 from ..runtime.options import NO_OPTIONS, PROMISE_KEYS, change, seconds, text
+from ..runtime.refusals import misuse
 from ..runtime.stamps import current_branch
+from ..runtime.time_limits import TimeLimit
 from .info import LOGGER, Info, ReplaySilent
 from .recorded import Random, Time
 from .spans import sleep_s

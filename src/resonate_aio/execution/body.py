@@ -233,7 +233,8 @@ class Body(Interruptible):
         Nothing tells there what the body saw first, and all of it is known at once: first the
         results recorded before the first limit was reached or the first call was cut, then
         that, then the rest. A cancel whose time is not known, such as one from its caller,
-        comes after all results that were recorded.
+        comes after all results that were recorded; but one that wins over the result of its
+        wait is in the same batch, or the log would not show that it won.
         """
         ended = {n: _known_ms(m) for n, m in self.waiting.items() if not _is_result(m)}
         first_ms = min((at_ms for at_ms in ended.values() if at_ms is not None), default=None)
@@ -241,6 +242,7 @@ class Body(Interruptible):
             name
             for name, member in self.waiting.items()
             if _is_result(member)
+            and not _is_won_over(member)
             and (at_ms := _known_ms(member)) is not None
             and (first_ms is None or at_ms < first_ms)
         )
@@ -285,6 +287,10 @@ def _ends_something(member: Input) -> bool:
     return isinstance(member, CallersCancel) or (
         isinstance(member, Call) and member.kind is TIMEOUT
     )
+
+
+def _is_won_over(member: Input) -> bool:
+    return isinstance(member, Call) and any(wait.interrupted for wait in member.waits or ())
 
 
 def _known_ms(member: Input) -> int | None:

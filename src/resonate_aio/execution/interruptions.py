@@ -34,12 +34,14 @@ class Interruptible(Carrying):
         is_plain: Nothing is replayed and no cancel is kept: inputs are given as they come.
         open_calls: Calls that must end before the body may (S22).
         cancels: How often its caller passed a cancel on to it.
+        passing: The wait whose cancel was last passed on to the call it is for.
     """
 
     call: Call
     is_plain: bool = True
     open_calls: int = 0
     cancels: int = 0
+    passing: Wait | None = None
     _log: list[Batch] | None = None
     _logged_interruptions: set[str] | None = None
     _kept: dict[Any, tuple[int, Wait | None]] | None = None
@@ -84,6 +86,7 @@ class Interruptible(Carrying):
             return Interruption.KEPT
         if wait.direct and not call.is_ended and not call.cut:
             if call.kind is RUN:
+                self.passing = wait
                 return Interruption.CANCEL_CHILD
             self.closed(call)
         self._queue_interruption(wait)
@@ -119,7 +122,7 @@ class Interruptible(Carrying):
         wait = self.at.get(owner)
         if wait is None:
             return False
-        return wait.interrupted or wait in (wait.call.cancelled_by or ())
+        return wait.interrupted or wait is self.passing or wait in (wait.call.cancelled_by or ())
 
     def keep(self, owner: Any, cancelling: int, past: Wait | None = None) -> None:
         """A cancel stays with its asyncio task, to be let through at a later wait.

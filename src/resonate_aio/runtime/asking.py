@@ -8,20 +8,17 @@ the store is in this process (S20), else when the create is acknowledged.
 from __future__ import annotations
 
 import logging
-from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from ..errors import (
-    ContextMisuseError,
     InternalError,
     NonDeterminismError,
     ResonateStoreError,
     UnreadableRecordError,
     ValueCodecError,
 )
-from ..execution.call import ASKED, DETACHED, RUN, TIMEOUT, CallKind
+from ..execution.call import ASKED, DETACHED, RUN
 from ..execution.execution import ALIVE, CREATE, DRIVE, WATCH, Decision, Execution
-from ..execution.fingerprint import fingerprint, fingerprint_prefix
 from ..execution.log import (
     EXPLICIT_HEADER,
     FINGERPRINT_HEADER,
@@ -30,13 +27,11 @@ from ..execution.log import (
     logs_header,
 )
 from ..protocol.failures import failure_value
-from ..protocol.idempotency import key_for, refuse_other_creator, tagged
+from ..protocol.idempotency import key_for, refuse_other_creator
 from ..protocol.records import EMPTY, Promise, PromiseState, Value, is_pending
-from ..protocol.values import are_plain, encode
 from ..stores.base import LOST, UNREADABLE, Refusal
-from .encoding import describe
-from .functions import INLINE
-from .options import NO_OPTIONS, with_key
+from .describing import NO_TAGS, deadline_ms, describe, tags_of
+from .options import NO_OPTIONS
 from .outcomes import CUT
 
 if TYPE_CHECKING:
@@ -46,15 +41,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger("resonate_aio.runtime")
 
 _PENDING = PromiseState.PENDING
-_TIMER_TAGS = {"resonate:timer": "true", "resonate:scope": "global"}
-_EXTERNAL_TAGS = {"resonate:external": "true", "resonate:scope": "global"}
-_NO_TAGS: dict[str, str] = {}
 
 
 class Asking:
     """The scheduler's way to the store."""
 
-    __slots__ = ("_arguments_count", "_in_process", "_now_ms", "_scheduler", "_store")
+    __slots__ = ("_arguments_count", "_default_s", "_in_process", "_now_ms", "_scheduler", "_store")
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
@@ -62,6 +54,7 @@ class Asking:
         self._now_ms = scheduler.clock.now_ms
         self._in_process = scheduler.store.in_process
         self._arguments_count = scheduler.settings.check_arguments
+        self._default_s = scheduler.settings.default_timeout_s
 
     def ask(self, call: DurableCall[Any]) -> None:
         """A body asks for a call; called inside its step.
@@ -73,7 +66,7 @@ class Asking:
         body = call.home
         execution = body.execution
         try:
-            self._describe(call)
+            describe(call, self._arguments_count)
         except BaseException as error:
             body.refused(call)
             if isinstance(error, ValueCodecError):
@@ -97,47 +90,12 @@ class Asking:
         elif decision is not None:
             self._act(call, decision)
 
-    def _describe(self, call: DurableCall[Any]) -> None:
-        """Encode the arguments and take the fingerprint."""
-        callee = call.callee
-        options = call.options_
-        if options is not NO_OPTIONS and options.encoder is not None:
-            describe(call)
-        elif call.kind is RUN and callee is not None:
-            args = call.args
-            callee.check(args, call.kwargs)
-            if call.kwargs:
-                call.data = encode({"args": args, "kwargs": call.kwargs})
-            elif args or callee.kind is not INLINE:
-                call.data = encode(args)
-                call.takes_live = callee.takes_plain and are_plain(args)
-            call.variables = copy_context()
-            call.fingerprint = fingerprint(callee.run_prefix, call.data)
-        elif callee is not None:
-            version = options.version or callee.version
-            call.data = callee.invocation(call.args, call.kwargs, version)
-            prefix = fingerprint_prefix(call.kind, callee.name, version)
-            call.fingerprint = fingerprint(prefix, call.data)
-        else:
-            if call.args:
-                call.data = encode(call.args[0])
-            call.fingerprint = fingerprint(fingerprint_prefix(call.kind, "", 1), call.data)
-        if options is not NO_OPTIONS:
-            call.arguments_count = options.check_arguments
-            if options.id is not None:
-                _refuse_own_id(call, options.id)
-                call.promise_id = options.id
-            if options.idempotency_key is not None:
-                call.options_ = with_key(options, call.promise_id)
-        if not self._arguments_count:
-            call.arguments_count = False
-
     def _create(self, call: DurableCall[Any], execution: Execution) -> Decision | None:
         body = call.home
         now_ms = self._now_ms()
         limited = call.options_ is not NO_OPTIONS or call.kind is not RUN
         if limited:
-            call.timeout_at_ms = self._deadline(call, now_ms)
+            call.timeout_at_ms = deadline_ms(call, now_ms, self._default_s)
         else:
             call.timeout_at_ms = body.call.timeout_at_ms
         headers = body.headers_for(call)
@@ -147,7 +105,7 @@ class Asking:
             headers[FINGERPRINT_HEADER] = call.fingerprint
         if call.promise_id != call.id or not call.options_.durable:
             return self._create_logged(call, execution, headers, now_ms)
-        tags = self._tags(call) if limited else _NO_TAGS
+        tags = tags_of(call, self._scheduler.executions.target) if limited else NO_TAGS
         promise = Promise(
             call.id,
             _PENDING,
@@ -258,7 +216,7 @@ class Asking:
             now_ms,
             Value(headers, None),
             EMPTY,
-            _NO_TAGS,
+            NO_TAGS,
             None,
             call.home.owner,
         )
@@ -310,7 +268,7 @@ class Asking:
         if decision is not CREATE:
             return self._driven_once(call, decision)
         now_ms = self._scheduler.clock.now_ms()
-        call.timeout_at_ms = self._deadline(call, now_ms)
+        call.timeout_at_ms = deadline_ms(call, now_ms, self._default_s)
         promise = Promise(
             call.promise_id,
             PromiseState.PENDING,
@@ -318,7 +276,7 @@ class Asking:
             now_ms,
             Value({FINGERPRINT_HEADER: call.fingerprint}, call.data),
             EMPTY,
-            self._tags(call),
+            tags_of(call, self._scheduler.executions.target),
         )
         return self._send(call, execution, promise)
 
@@ -402,48 +360,9 @@ class Asking:
             call,
         )
 
-    def _deadline(self, call: DurableCall[Any], now_ms: int) -> int:
-        parent_ms = call.home.call.timeout_at_ms
-        limit_s = call.delay_s if call.delay_s is not None else call.options_.timeout_s
-        if call.kind is DETACHED:
-            default_s = self._scheduler.settings.default_timeout_s
-            return now_ms + int((limit_s if limit_s is not None else default_s) * 1000)
-        if limit_s is None:
-            return parent_ms
-        return min(parent_ms, now_ms + int(limit_s * 1000))
-
-    def _tags(self, call: DurableCall[Any]) -> dict[str, str]:
-        kind = call.kind
-        given = call.options_.tags
-        key = call.options_.idempotency_key
-        if key is not None:
-            given = tagged(given or {}, key_for(key, call.promise_id), call.promise_id)
-        if kind is RUN:
-            return given if given is not None else _NO_TAGS
-        if kind is CallKind.SLEEP or kind is TIMEOUT:
-            return _TIMER_TAGS
-        tags = dict(_EXTERNAL_TAGS) if kind is CallKind.PROMISE else {"resonate:scope": "global"}
-        if given:
-            tags.update(given)
-        if kind is not CallKind.PROMISE:
-            tags["resonate:target"] = self._scheduler.executions.target(call.options_.target)
-        return tags
-
 
 def _with_logs(value: Value, logs: dict[str, str]) -> Value:
     return Value({**(value.headers or {}), LOGS_HEADER: logs_header(logs)}, value.data)
-
-
-def _refuse_own_id(call: DurableCall[Any], id: str) -> None:
-    """A call cannot have the id of a function that waits for it."""
-    above: Any = call.home
-    while above is not None:
-        if above.id == id:
-            raise ContextMisuseError(
-                f"a call of {call.home.id!r} was given the id {id!r}, which is that of a function "
-                "it runs in: it would wait for itself; choose another id"
-            )
-        above = above.call.body
 
 
 def _volatile(call: DurableCall[Any], state: PromiseState, value: Value) -> Promise:

@@ -1,4 +1,4 @@
-"""What a body holds and awaits: calls, promises, time limits.
+"""What a body holds and awaits: calls and their promises.
 
 This is the only file that suspends a user's asyncio task. A `DurableCall` is the node of
 the execution machine and the lazy coroutine that the user's code gets in one object
@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context as ContextVars
 from threading import get_ident
 from types import CodeType, FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ..errors import ContextMisuseError
 from ..execution.body import Branch
@@ -31,6 +31,7 @@ from .options import (
     PromiseId,
     change,
 )
+from .refusals import dying, misuse
 from .stamps import current_branch
 
 if TYPE_CHECKING:
@@ -336,135 +337,9 @@ class DurablePromise(Generic[R]):
         return f"<promise {self.id} {self._call.state}>"
 
 
-class TimeLimit:
-    """`async with ctx.timeout(seconds)`: a durable time limit (S11a)."""
-
-    __slots__ = ("_baseline", "_call", "_counted", "_expired", "_task")
-
-    def __init__(self, call: DurableCall[Any]) -> None:
-        self._call = call
-        self._expired = False
-        self._baseline = 0
-        self._counted = 0
-        self._task: asyncio.Task[Any] | None = None
-
-    @property
-    def id(self) -> str:
-        """The id of the promise that holds the deadline."""
-        return self._call.promise_id
-
-    def expired(self) -> bool:
-        """Whether the limit was reached."""
-        return self._expired
-
-    async def __aenter__(self) -> Self:
-        home = self._call.home
-        if home.is_dead:
-            await _Dying(home)
-        self._call._check_caller()
-        self._task = asyncio.current_task()
-        self._baseline = self._task.cancelling() if self._task is not None else 0
-        self._call.expired = self._expire
-        self._call.start()
-        return self
-
-    def _expire(self) -> None:
-        if self._task is not None and not self._task.done():
-            self._expired = True
-            under_way = self._call.home.is_being_cancelled(self._task) or _is_woken(self._task)
-            self._counted = self._baseline if under_way else self._task.cancelling()
-            self._task.cancel()
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> bool | None:
-        self._call.expired = None
-        if self._expired and self._task is not None:
-            left = self._task.uncancel()
-            if exc_type is CancelledError and (
-                # Up to Python 3.12 a failing TaskGroup leaves its own cancel counted: that one
-                # is over, if what ended the block came into no other cancel.
-                left <= self._baseline or (left <= self._counted and not _came_into_another(exc))
-            ):
-                raise TimeoutError(f"time limit {self._call.id!r} was reached") from exc
-            return None
-        if not self._call.home.is_dead:
-            self._call.home.scheduler.asking.end_time_limit(self._call)
-        return None
-
-
-def _is_woken(task: Any) -> bool:
-    """Whether the task is about to go on: a cancel may be why."""
-    waiter = task._fut_waiter
-    if isinstance(waiter, AsyncWait):
-        return False  # of its cancels the body knows
-    if waiter is None or task._must_cancel or waiter.done():
-        return True
-    if isinstance(waiter, asyncio.Task):
-        return waiter.cancelling() > 0
-    return bool(getattr(waiter, "_cancel_requested", False))
-
-
-def _came_into_another(error: BaseException | None) -> bool:
-    """Whether this cancel interrupted the cleaning up after another one."""
-    below = error.__context__ if error is not None else None
-    while below is not None:
-        if isinstance(below, CancelledError):
-            return True
-        below = below.__context__
-    return False
-
-
-class _Dying:
-    __slots__ = ("_home",)
-
-    def __init__(self, home: LiveBody) -> None:
-        self._home = home
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        yield from dying(self._home)
-
-
-def dying(home: LiveBody) -> Generator[Any, Any, None]:
-    """A ctx call in a frame that dies: it records nothing and raises, after one pass (S31)."""
-    home.dying_calls += 1
-    if home.dying_calls > home.scheduler.settings.dying_calls:
-        yield from asyncio.get_running_loop().create_future()
-    yield
-    raise home.scheduler.interrupts.farewell(home)
-
-
 def _line(code: CodeType, instruction: int) -> int:
     """The line of an instruction, looked up only when a warning needs it."""
     for start, end, line in code.co_lines():
         if start <= instruction < end and line is not None:
             return line
     return code.co_firstlineno
-
-
-def misuse(home: LiveBody, branch: Branch | None) -> str:
-    """What to say to somebody who makes a ctx call from where none may be made (S23)."""
-    if home.is_over:
-        return (
-            f"a ctx call was made with the context of {home.id!r} after that function had ended: "
-            "await everything before it returns"
-        )
-    if branch is None:
-        return (
-            f"a ctx call of {home.id!r} was made outside its function (from a thread, or from a "
-            "task the function did not create): make it in the function itself or in a task "
-            "created inside it"
-        )
-    if branch.is_unordered:
-        return (
-            f"a helper coroutine of {home.id!r} under asyncio.as_completed made a ctx call: "
-            "as_completed starts bare coroutines in no particular order, so their calls would get "
-            "other ids after a restart. Wrap each in asyncio.create_task(...) first, in a list"
-        )
-    return (
-        f"a ctx call of {home.id!r} was made inside {branch.body.id!r}: use the ctx that the "
-        "function was given"
-    )

@@ -1,0 +1,58 @@
+"""Ctx calls where none may be made: in a frame that dies (S31), or from the wrong place (S23)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+from ..execution.branch import Branch
+
+if TYPE_CHECKING:
+    from .bodies import LiveBody
+
+
+def dying(home: LiveBody) -> Generator[Any, Any, None]:
+    """A ctx call in a frame that dies: it records nothing and raises, after one pass (S31)."""
+    home.dying_calls += 1
+    if home.dying_calls > home.scheduler.settings.dying_calls:
+        yield from asyncio.get_running_loop().create_future()
+    yield
+    raise home.scheduler.interrupts.farewell(home)
+
+
+class Dying:
+    """The same, to be awaited."""
+
+    __slots__ = ("_home",)
+
+    def __init__(self, home: LiveBody) -> None:
+        self._home = home
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        yield from dying(self._home)
+
+
+def misuse(home: LiveBody, branch: Branch | None) -> str:
+    """What to say to somebody who makes a ctx call from where none may be made (S23)."""
+    if home.is_over:
+        return (
+            f"a ctx call was made with the context of {home.id!r} after that function had ended: "
+            "await everything before it returns"
+        )
+    if branch is None:
+        return (
+            f"a ctx call of {home.id!r} was made outside its function (from a thread, or from a "
+            "task the function did not create): make it in the function itself or in a task "
+            "created inside it"
+        )
+    if branch.is_unordered:
+        return (
+            f"a helper coroutine of {home.id!r} under asyncio.as_completed made a ctx call: "
+            "as_completed starts bare coroutines in no particular order, so their calls would get "
+            "other ids after a restart. Wrap each in asyncio.create_task(...) first, in a list"
+        )
+    return (
+        f"a ctx call of {home.id!r} was made inside {branch.body.id!r}: use the ctx that the "
+        "function was given"
+    )
