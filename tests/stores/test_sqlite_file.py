@@ -11,6 +11,7 @@ import shutil
 import sqlite3
 import stat
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ from resonate_aio.stores.base import LOST
 from resonate_aio.stores.memory import MemoryStore
 from resonate_aio.stores.owner_lock import OwnerLock
 from resonate_aio.stores.sqlite import SqliteStore
-from resonate_aio.stores.sqlite_file import delay_ms, recover
+from resonate_aio.stores.sqlite_file import LONGEST_DELAY_S, delay_ms, recover
 from resonate_aio.stores.sqlite_reading import stored_of
 from resonate_aio.stores.sqlite_rows import SCHEMA, SELECT, Stored, upsert, upsert_leaves
 
@@ -317,6 +318,25 @@ async def test_a_restart_does_not_shorten_the_pause(sqlite: SqliteStore) -> None
         assert task.lapses == 1  # it was not driven meanwhile
         assert task.retry_at_ms is not None
         assert now_ms() < task.retry_at_ms <= now_ms() + 2000
+
+
+async def test_what_was_driven_long_ago_is_not_kept_waiting(sqlite: SqliteStore) -> None:
+    """An execution that only sleeps resumes at once, however many processes died over it."""
+    await held(sqlite, "a")
+    for lapses in (1, 2, 3):
+        await sqlite.close()
+        with closing(sqlite3.connect(sqlite.path)) as connection, connection:
+            connection.execute(
+                "UPDATE promises SET task_state = 'acquired', expires_at_ms = NULL, lapses = ?,"
+                " acquired_at_ms = ?",
+                (lapses + 7, now_ms() - LONGEST_DELAY_S * 1000),
+            )
+        await sqlite.open()
+        task = await task_of(sqlite, "a")
+        assert (task.state, task.lapses) == (TaskState.PENDING, lapses + 8)
+        inbox = Inbox()
+        sqlite.subscribe("default", "p", inbox)
+        assert await inbox.until(1) == [Execute("a", 1)]
 
 
 async def test_a_clean_stop_is_no_lapse(sqlite: SqliteStore) -> None:

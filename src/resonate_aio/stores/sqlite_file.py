@@ -97,7 +97,9 @@ def recover(connection: sqlite3.Connection, now_ms: int) -> None:
     """End the leases that the previous owner of the file left, counting lapses (S41).
 
     A lease that ended without a record made since it was acquired is a lapse: its function
-    may have killed the process, so its next drive is put off. Leases of workers elsewhere,
+    may have killed the process, so its next drive is put off: two drives are at least the
+    delay apart. What was driven longer ago, such as an execution that has slept since, is not
+    kept waiting. Leases of workers elsewhere,
     which came through a server, end with time and not with the owner (S44); since heartbeats
     are not written down, they are taken to have been extended just now. A row that cannot be
     read is left as it is.
@@ -118,7 +120,10 @@ def recover(connection: sqlite3.Connection, now_ms: int) -> None:
                 continue
             since_ms = task.acquired_at_ms
             count = 0 if _progressed(connection, task.id, since_ms) else task.lapses + 1
-            retry_at_ms = now_ms + (delay_ms(count) if count else 0)
+            retry_at_ms = now_ms
+            if count:  # counted from its last drive, where that is known
+                driven_at_ms = now_ms if since_ms is None else min(since_ms, now_ms)
+                retry_at_ms = max(now_ms, driven_at_ms + delay_ms(count))
             ended.append((retry_at_ms, None if count else since_ms, count, task.id))
         connection.executemany("UPDATE promises SET expires_at_ms = ? WHERE id = ?", extended)
         connection.executemany(
