@@ -66,7 +66,8 @@ class Handle(Generic[R]):
         self._trace: TracebackType | None = None
         self._future: asyncio.Future[R] | None = None
         self._created = False
-        self._waiters: list[tuple[asyncio.Future[None], Callable[[], bool]]] = []
+        # There may be many thousand handles: few are awaited at any time.
+        self._waiters: list[tuple[asyncio.Future[None], Callable[[], bool]]] | None = None
 
     @property
     def id(self) -> str:
@@ -195,7 +196,8 @@ class Handle(Generic[R]):
                 future.set_result(value)
 
     def __await__(self) -> Generator[Any, Any, R]:
-        yield from self._until(self.done).__await__()
+        if self._record is None and self._error is None:
+            yield from self._until(self.done).__await__()
         record = self._record
         if record is None:
             assert self._error is not None  # done() says so
@@ -251,17 +253,23 @@ class Handle(Generic[R]):
                 )
             waiter: asyncio.Future[None] = self._loop.create_future()
             entry = (waiter, reached)
+            if self._waiters is None:
+                self._waiters = []
             self._waiters.append(entry)
             try:
                 await waiter
             finally:
-                if entry in self._waiters:
+                if self._waiters and entry in self._waiters:
                     self._waiters.remove(entry)
 
     def _wake(self) -> None:
-        waiting, self._waiters = self._waiters, []
+        if self._waiters is None:
+            return
+        waiting, self._waiters = self._waiters, None
         for waiter, reached in waiting:
             if not reached():
+                if self._waiters is None:
+                    self._waiters = []
                 self._waiters.append((waiter, reached))
             elif not waiter.done():
                 waiter.set_result(None)

@@ -46,6 +46,7 @@ WATCH: Final = Decision.WATCH
 
 _NO_RECORDS: Final[dict[str, Promise]] = {}
 _NO_BODIES: Final[dict[str, list[Promise]]] = {}
+_NO_IDS: Final[frozenset[str]] = frozenset()
 
 
 class Execution:
@@ -90,7 +91,7 @@ class Execution:
         self._carried: list[tuple[str, str]] = []
         self._logs: dict[str, list[str]] = {}
         self.remembers = False
-        self.explicit_ids: frozenset[str] = frozenset()
+        self.explicit_ids: frozenset[str] = _NO_IDS
 
     def remember(self, records: Iterable[Promise]) -> None:
         """Take over what earlier lives recorded (S9)."""

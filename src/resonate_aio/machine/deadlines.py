@@ -73,6 +73,11 @@ class Deadlines:
             self._stale -= 1
         return None
 
+    def is_anything_before(self, due_ms: int) -> bool:
+        """Whether an entry, perhaps a stale one, is for an instant before this one."""
+        heap = self._heap
+        return bool(heap) and heap[0][0] < due_ms
+
     def take(self, entry: Entry) -> None:
         """Remove the entry that `first` gave."""
         heappop(self._heap)

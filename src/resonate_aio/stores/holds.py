@@ -83,6 +83,8 @@ class Holds:
 
     def keep_below(self, id: str) -> None:
         """Keep the record for every hold that covers its id."""
+        if "." not in id:
+            return
         for prefix in prefixes(id):
             for hold in self._by_tree.get(prefix, ()):
                 self.keep(hold, id)
@@ -104,11 +106,11 @@ class Holds:
         del self.by_root[hold.root]
         self.known.pop(hold.root, None)
         for tree in hold.trees:
-            holds = tuple(other for other in self._by_tree[tree] if other is not hold)
-            if holds:
-                self._by_tree[tree] = holds
-            else:
+            holds = self._by_tree[tree]
+            if len(holds) == 1:
                 del self._by_tree[tree]
+            else:
+                self._by_tree[tree] = tuple(other for other in holds if other is not hold)
         freed = []
         for id in hold.kept or ():
             self._keepers[id] -= 1

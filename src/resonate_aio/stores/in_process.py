@@ -247,7 +247,10 @@ class InProcessStore:
 
     def _arm(self) -> None:
         """Set the timer for the machine's next due instant, if that moved forward."""
-        due_ms = self._machine.next_due_ms()
+        machine = self._machine
+        if not machine.deadlines.is_anything_before(self._armed_ms):
+            return  # nearly always, and cheaper than to ask what is due first
+        due_ms = machine.next_due_ms()
         if due_ms is None or due_ms >= self._armed_ms or self._loop is None:
             return
         if self._timer is not None:

@@ -81,7 +81,7 @@ class SqliteCore(Commits):
         """Look up what memory lacks, if anything, and go on to `_answer`."""
         machine = self._machine
         named = machine.ids_named(request)
-        hold = scan = unless = None
+        hold = scan = new = None
         if isinstance(request, (TaskCreate, TaskAcquire)):
             is_create = isinstance(request, TaskCreate)
             root = request.action.id if isinstance(request, TaskCreate) else request.id
@@ -91,10 +91,10 @@ class SqliteCore(Commits):
             if task is not None and task.version == 0 and task.state is TaskState.PENDING:
                 scan = Scan(root)
             elif is_create and root not in machine.promises:
-                scan, unless = Scan(root), root
+                new = root
         if scan is not None or not machine.promises.keys() >= set(named):
             # All of them: what is in memory now may have been forgotten when the answer comes.
-            self._look(Lookup(named, scan, unless), partial(self._answer, request, hold, reply))
+            self._look(Lookup(named, scan, new), partial(self._answer, request, hold, reply))
         else:
             self._answer(request, hold, reply, None)
 
@@ -148,8 +148,11 @@ class SqliteCore(Commits):
             return
         self._holds.doubt(hold.root)
         hold.found = None
-        if task.version == 1 and lookup is not None and lookup.scan is not None:
-            hold.found = self._learn(hold, lookup.scan)
+        if task.version == 1 and lookup is not None:
+            if lookup.scan is not None:
+                hold.found = self._learn(hold, lookup.scan)
+            elif lookup.new is not None:
+                hold.found = []  # there was nothing, under its id or below
 
     def _heartbeat(self, request: TaskHeartbeat) -> Reply:
         """Leases end with this process, so how long they last is not worth a row."""

@@ -197,16 +197,15 @@ class Lookup:
     Args:
         ids: What to look up.
         scan: The scan to make first, if any.
-        unless: Leave the scan out when this id has a row.
+        new: The execution that would be new: what is below it is scanned, unless it has a row.
     """
 
-    __slots__ = ("error", "found", "ids", "new", "scan", "unless", "unreadable")
+    __slots__ = ("_unseen", "error", "found", "ids", "new", "scan", "unreadable")
 
-    def __init__(self, ids: tuple[str, ...], scan: Scan | None, unless: str | None) -> None:
+    def __init__(self, ids: tuple[str, ...], scan: Scan | None, new: str | None) -> None:
         self.ids = ids
         self.scan = scan
-        self.unless = unless
-        self.new = unless  # the execution that would be new
+        self.new = self._unseen = new
         self.found: list[Stored] = []
         self.unreadable: list[UnreadableRecordError] = []
         self.error: Exception | None = None
@@ -220,10 +219,10 @@ class Lookup:
             return True
 
     def _look_around(self, connection: sqlite3.Connection) -> bool:
-        if self.unless is not None:
-            if _row(connection, self.unless) is not None:
-                self.scan = None
-            self.unless = None
+        if self._unseen is not None:
+            if _row(connection, self._unseen) is None:
+                self.scan = Scan(self._unseen)
+            self._unseen = None
         return self.scan is None or self.scan.advance(connection)
 
     def look_up(self, connection: sqlite3.Connection) -> None:
