@@ -308,11 +308,14 @@ class PromiseMachine(State):
         del self.schedules[id]
         self.deadlines.disarm(SCHEDULE, id)
 
-    def forget_untagged(self, ids: Iterable[str]) -> None:
-        """Drop settled promises that carry no tags: they never had a task or a branch."""
+    def forget_all(self, settled: Iterable[Promise]) -> None:
+        """Drop settled promises and their fulfilled tasks from memory, as `forget` does."""
         promises = self.promises
-        for id in ids:
-            promises.pop(id, None)
+        for promise in settled:
+            if promise.tags:
+                self.forget(promise.id)
+            else:  # it never had a task or a branch
+                promises.pop(promise.id, None)
 
     def forget(self, id: str) -> None:
         """Drop a settled promise and its fulfilled task from memory; an absent id is fine.

@@ -91,11 +91,20 @@ class Holds:
 
     def may_forget(self, promise: Promise) -> bool:
         """Whether no hold needs the settled record in memory."""
-        id, owner = promise.id, promise.owner
-        # As `is_derived`, which is one call too many for what every step goes through.
-        if (not owner or not id.startswith(f"{owner}.")) and self.by_root:
-            self.keep_below(id)
-        return id not in self._keepers
+        return bool(self.not_needed([promise]))
+
+    def not_needed(self, promises: list[Promise]) -> list[Promise]:
+        """Those of the settled records that no hold needs in memory."""
+        if self.by_root:
+            for promise in promises:
+                owner = promise.owner
+                # As `is_derived`, which is one call too many for what every step goes through.
+                if not owner or not promise.id.startswith(f"{owner}."):
+                    self.keep_below(promise.id)
+        keepers = self._keepers
+        if not keepers:
+            return promises
+        return [promise for promise in promises if promise.id not in keepers]
 
     def end(self, hold: Hold) -> list[str]:
         """End the hold.

@@ -322,18 +322,13 @@ class Commits(InProcessStore):
 
     def _release_recorded(self, batch: Batch) -> None:
         """Forget what is settled and recorded, and end the holds of leases that ended."""
-        machine, bad = self._machine, batch.bad
-        changed, may_forget, forget = machine.changed, self._holds.may_forget, machine.forget
-        untagged = []
-        for id, promise in batch.promises():
-            if promise.settled_at_ms is None or id in changed or id in bad:
-                continue
-            if may_forget(promise):
-                if promise.tags:
-                    forget(id)
-                else:
-                    untagged.append(id)
-        machine.forget_untagged(untagged)
+        changed, bad = self._machine.changed, batch.bad
+        recorded = [
+            promise
+            for id, promise in batch.promises()
+            if promise.settled_at_ms is not None and id not in changed and id not in bad
+        ]
+        self._machine.forget_all(self._holds.not_needed(recorded))
         by_root = self._holds.by_root
         for id in batch.rows:
             if id in by_root:

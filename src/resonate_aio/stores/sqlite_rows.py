@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from ..protocol.records import Promise, Schedule, Task
-from .lineage import explicit_id
+from .lineage import EXPLICIT, explicit_id
 
 APPLICATION_ID: Final = 0x52534E54
 """Written into the file's header: "RSNT"."""
@@ -147,25 +147,6 @@ class Stored(NamedTuple):
 _NO_TASK: Final = (None,) * 9
 
 
-def leaf_row_of(promise: Promise) -> tuple[Any, ...]:
-    """The row to write, in the order of the columns of a leaf."""
-    param, value = promise.param, promise.value
-    return (
-        promise.id,
-        promise.state._value_,
-        promise.timeout_at_ms,
-        promise.created_at_ms,
-        promise.settled_at_ms,
-        promise.owner,
-        explicit_id(promise),
-        _text(param.headers),
-        param.data,
-        _text(value.headers),
-        value.data,
-        _text(promise.tags) if promise.tags else None,
-    )
-
-
 def row_of(stored: Stored) -> tuple[Any, ...]:
     """The row to write, in the order of the columns."""
     promise, task, awaiters, addresses = stored
@@ -206,7 +187,22 @@ def upsert_leaves(promises: Sequence[Promise]) -> tuple[str, list[Any]]:
     """The statement that writes so many rows without tasks, and its values."""
     values: list[Any] = []
     for promise in promises:
-        values += leaf_row_of(promise)
+        param, value, tags = promise.param, promise.value, promise.tags
+        headers = param.headers
+        values += (
+            promise.id,
+            promise.state._value_,
+            promise.timeout_at_ms,
+            promise.created_at_ms,
+            promise.settled_at_ms,
+            promise.owner,
+            headers.get(EXPLICIT) if headers else None,
+            _text(headers),
+            param.data,
+            None if value.headers is None else _text(value.headers),
+            value.data,
+            _text(tags) if tags else None,
+        )
     return _padded(_LEAF_COLUMNS, _ON_LEAF_CONFLICT, len(promises), values)
 
 
