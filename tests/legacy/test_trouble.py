@@ -297,7 +297,7 @@ async def test_cancelling_the_caller_does_not_cancel_the_request(
 async def test_a_store_that_is_not_open_says_so(server: FakeServer) -> None:
     store = make_store(server.url)
     for attempt in (
-        lambda: store.post(PromiseGet("a")),
+        lambda: store.post(PromiseGet("a"), lambda _, reply: None, None),
         lambda: store.watch("a", print),
         lambda: store.subscribe("g", "p", print),
     ):

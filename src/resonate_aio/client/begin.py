@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
-from contextvars import Context as ContextVars
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ResonateShutdownError, ValueCodecError
@@ -47,7 +44,7 @@ class Begin:
     def send(self) -> None:
         """Create the promise; here, with its task held by this process."""
         core, handle = self._core, self._handle
-        create = core.create_request(handle.id, self._data, self._options, here=self._here)
+        create = core.create_request(handle._id, self._data, self._options, here=self._here)
         self._create = create
         if self._here:
             self._post(TaskCreate(core.pid, FOREVER_MS, create), self._task_created)
@@ -55,26 +52,25 @@ class Begin:
             self._post(create, self._joined)
 
     def _post(self, request: Request, then: Callable[[Reply], None]) -> None:
+        core = self._core
         try:
-            answer = self._core.store.post(request)
+            reply = core.store.post(request, self._answered, then)
         except Exception as error:  # noqa: BLE001  it belongs to those who await the handle
             self._handle._failed(error)
             return
-        if isinstance(answer, Reply):
-            then(answer)
+        if reply is not None:
+            then(reply)
         else:
-            self._core.asked.add(answer)
-            answer.add_done_callback(partial(self._answered, then), context=ContextVars())
+            core.asked.add(self)
 
-    def _answered(self, then: Callable[[Reply], None], answer: asyncio.Future[Reply]) -> None:
-        self._core.asked.discard(answer)
-        if answer.cancelled() or answer.exception() is not None:
-            error = None if answer.cancelled() else answer.exception()
-            self._handle._failed(error or ResonateShutdownError(f"{self._handle.id!r}: stopped"))
-        elif self._core.worker is None:
-            self._stopped_meanwhile(answer.result())
+    def _answered(self, then: Callable[[Reply], None], reply: Reply | BaseException) -> None:
+        self._core.has_answer(self)
+        if not isinstance(reply, Reply):
+            self._handle._failed(reply)
+        elif self._core._worker is None:
+            self._stopped_meanwhile(reply)
         else:
-            then(answer.result())
+            then(reply)
 
     def _stopped_meanwhile(self, reply: Reply) -> None:
         """The client was stopped while the store was asked: nobody here hears how it ends."""
@@ -96,7 +92,7 @@ class Begin:
         if reply.status == 409:
             self._post(PromiseGet(handle.id), self._joined)
             return
-        promise, worker = reply.promise, core.worker
+        promise, worker = reply.promise, core._worker
         if promise is not None and promise.param.data is not self._data and self._is_other(reply):
             return
         if promise is not None and is_pending(promise) and worker is not None:

@@ -21,7 +21,7 @@ from ..execution.body import Branch
 from ..protocol.addresses import normalise_target
 from ..protocol.idempotency import key_for, tagged
 from ..protocol.records import Value
-from ..protocol.requests import PromiseCreate, PromiseGet, Reply
+from ..protocol.requests import PromiseCreate, PromiseGet
 from ..protocol.values import PLAIN_SHAPE, Shape, are_plain
 from ..runtime.encoding import seal, sealed_invocation
 from ..runtime.functions import INLINE, Callee
@@ -101,8 +101,9 @@ class ClientCore(Life, Waiting):
         self._variables = variables
         self._said_default = False
         self._calls: set[asyncio.Task[None]] = set()
-        self.asked: set[asyncio.Future[Reply]] = set()
-        """What the store was asked by calls that were begun, and has not answered yet."""
+        self.asked: set[Begin] = set()
+        """The calls that were begun and that the store has not answered yet."""
+        self._all_answered: asyncio.Future[None] | None = None
         now = time.time if isinstance(clock, SystemClock) else partial(_seconds_of, clock)
         self.time_callee = Callee(now, "time.time", kind=INLINE)
         self._own_target = f"poll://any@{group}/{pid}"
@@ -163,7 +164,8 @@ class ClientCore(Life, Waiting):
             )
         await asyncio.gather(*ending, *self._calls, return_exceptions=True)
         if self.asked:
-            await asyncio.wait(self.asked, timeout=self.settings.stop_s)
+            self._all_answered = asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._all_answered], timeout=self.settings.stop_s)
         self._fail_handles("the client was stopped")
         await self.store.close()
         self._is_stopping = False
@@ -176,8 +178,16 @@ class ClientCore(Life, Waiting):
             call.cancel()
         await asyncio.gather(*calls, return_exceptions=True)
 
+    def has_answer(self, begin: Begin) -> None:
+        """The store answered what this call asked."""
+        self.asked.discard(begin)
+        waiting = self._all_answered
+        if waiting is not None and not self.asked and not waiting.done():
+            waiting.set_result(None)
+
     def _lost(self, why: str) -> None:
         self._calls.clear()
+        self.asked.clear()
         self.retention.stop()
         self._fail_handles(why)
 

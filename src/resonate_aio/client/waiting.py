@@ -28,6 +28,7 @@ class Waiting:
     def __init__(self, store: Store) -> None:
         self.store = store
         self._handles: dict[str, list[Handle[Any]]] = {}
+        self._watched: set[str] = set()
 
     def stored(self, handle: Handle[Any], reply: Reply) -> None:
         """The store answered for the promise of this handle."""
@@ -63,7 +64,7 @@ class Waiting:
     def held_here(self, handle: Handle[Any]) -> None:
         """The execution runs in this client: its worker tells the handle, no watch is needed."""
         handle._stored()
-        self._handles.setdefault(handle.id, []).append(handle)
+        self._handles.setdefault(handle._id, []).append(handle)
 
     def ended_here(
         self, id: str, promise: Promise | None, trace: TracebackType | None = None
@@ -75,13 +76,13 @@ class Waiting:
         """
         if promise is None:
             if id in self._handles:
-                self.store.watch(id, self._settled)
+                self._watch(id)
             return
         handles = self._handles.pop(id, None)
         if handles is not None:
             for handle in handles:
                 handle._settled(promise, trace)
-            self.store.unwatch(id, self._settled)
+            self._unwatch(id)
 
     def warn_of_other(self, promise: Promise, asked: PromiseCreate) -> None:
         """The id was used before for something else: its outcome counts (S29a, law 1)."""
@@ -97,9 +98,19 @@ class Waiting:
         waiting = self._handles.setdefault(handle.id, [])
         waiting.append(handle)
         if len(waiting) == 1:
-            self.store.watch(handle.id, self._settled)
+            self._watch(handle.id)
+
+    def _watch(self, id: str) -> None:
+        self._watched.add(id)
+        self.store.watch(id, self._settled)
+
+    def _unwatch(self, id: str) -> None:
+        if id in self._watched:
+            self._watched.remove(id)
+            self.store.unwatch(id, self._settled)
 
     def _settled(self, promise: Promise) -> None:
+        self._watched.discard(promise.id)
         for handle in self._handles.pop(promise.id, ()):
             handle._settled(promise)
 
@@ -107,9 +118,10 @@ class Waiting:
         """An execution held here cannot go on: those who wait here get the error (S42)."""
         for handle in self._handles.pop(id, ()):
             handle._failed(error)
-        self.store.unwatch(id, self._settled)
+        self._unwatch(id)
 
     def _fail_handles(self, why: str) -> None:
+        self._watched.clear()
         handles, self._handles = self._handles, {}
         for waiting in handles.values():
             for handle in waiting:

@@ -97,7 +97,6 @@ class Worker:
         self._unsubscribe: Callable[[], None] | None = None
         self._accepting = False
         self._listens = False
-        self._unwaited: object = None
         self._stopping: Stopping | None = None
         self._idling = Idling(self)
         self._waits = Waits(self, clock)
@@ -310,7 +309,7 @@ class Worker:
         held.not_here_any_more()
         self._taking.leave_alone(held.id)
         if self.store.in_process:
-            self._unwaited = self.store.post(TaskRelease(held.id, held.version))
+            self.store.post(TaskRelease(held.id, held.version), _nobody_waits, None)
         else:
             self.chore(self.release(held))
 
@@ -391,6 +390,10 @@ class Worker:
         self._chores.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("a background chore failed: %r", error, exc_info=error)
+
+
+def _nobody_waits(_: Any, answer: Reply | BaseException) -> None:
+    """What came of it is seen when the task is taken again."""
 
 
 def _begin(scheduler: Scheduler, body: LiveBody) -> None:

@@ -76,7 +76,7 @@ class DebugStore(MemoryStore):
     def at(self, named_ms: int | None, request: Request) -> tuple[Reply, int]:
         """Carry out one request at an instant; the reply and the instant that was used."""
         now_ms = self.clock.enter(named_ms)
-        return self.post(request), now_ms
+        return self._carry_out(request), now_ms
 
     def pause(self) -> None:
         """Let nothing fall due but in a tick."""

@@ -2,7 +2,8 @@
 
 A `Store` speaks the current specification's verbs. Two doors lead in:
 
-* `call(request)`: any request, awaited; durable and safe to show when it returns.
+* `call(request)`: any request, awaited; durable and safe to show when it returns. `post` is
+  the same for those who do not wait in a task.
 * the fenced door (`fence_create`, `fence_settle`, `fulfill`): what a held execution does at
   every step. Plain method calls without a request object, because this is the hot path.
   The answer is the promise as it now stands, or `LOST` (the task is not held at that
@@ -17,7 +18,6 @@ This file knows no machine, no loop and no file.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Any, Final, Protocol, runtime_checkable
@@ -38,6 +38,9 @@ UNREADABLE: Final = Refusal.UNREADABLE
 
 Acked = Callable[[Any, Promise | Refusal], None]
 """Called as acked(context, answer) from the event loop, never from inside the store call."""
+
+Answered = Callable[[Any, Reply | BaseException], None]
+"""Called as answered(context, reply), or with why there is none, from the event loop."""
 
 
 class Store(Protocol):
@@ -64,8 +67,12 @@ class Store(Protocol):
         """
         ...
 
-    def post(self, request: Request) -> Reply | asyncio.Future[Reply]:
-        """Start one request, as `call`; the reply, or a future of it, comes back at once."""
+    def post(self, request: Request, answered: Answered, context: Any) -> Reply | None:
+        """Start one request, as `call`, without a task of the caller's.
+
+        Returns:
+            The reply; or None, and `answered` is called once it is there.
+        """
         ...
 
     async def load(self, root: str) -> list[Promise]:

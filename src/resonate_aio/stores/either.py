@@ -15,7 +15,8 @@ from typing import Any, Final
 from ..errors import ResonateStoreError
 from ..protocol.records import Promise, PromiseState, Value
 from ..protocol.requests import Message, Reply, Request
-from .base import LOST, Acked, ParkingStore, Refusal, Store
+from .answers import tell
+from .base import LOST, Acked, Answered, ParkingStore, Refusal, Store
 from .generations import Generation, generation_at
 from .http_session import HttpSession
 
@@ -144,11 +145,12 @@ class EitherStore:
             return await self._inner.call(request)
         return await asyncio.shield(self._when_found(request))
 
-    def post(self, request: Request) -> Reply | asyncio.Future[Reply]:
-        """Start one request, as `call`."""
+    def post(self, request: Request, answered: Answered, context: Any) -> Reply | None:
+        """Start one request, as `call`; `answered` is called once it is answered."""
         if self._inner is not None and self._found.is_set():
-            return self._inner.post(request)
-        return self._when_found(request)
+            return self._inner.post(request, answered, context)
+        tell(self._when_found(request), answered, context)
+        return None
 
     def _when_found(self, request: Request) -> asyncio.Future[Reply]:
         if self._loop is None:

@@ -34,7 +34,8 @@ from ..protocol.requests import (
     TaskAcquire,
     TaskCreate,
 )
-from .base import LOST, Acked, Refusal
+from .answers import tell
+from .base import LOST, Acked, Answered, Refusal
 from .http_session import HttpSession
 from .legacy_answers import NOT_HERE, Refused
 from .legacy_holding import Holding
@@ -199,7 +200,7 @@ class LegacyStore:
             ResonateStoreError: The server refuses the credentials (code 401 or 403), or the
                 store was closed meanwhile.
         """
-        task = self._post(request)
+        task = self._start(request)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -207,11 +208,11 @@ class LegacyStore:
                 raise ResonateStoreError("the store was closed before it was answered") from None
             raise
 
-    def post(self, request: Request) -> asyncio.Future[Reply]:
-        """Start one request, as `call`."""
-        return self._post(request)
+    def post(self, request: Request, answered: Answered, context: Any) -> None:
+        """Start one request, as `call`; `answered` is called once it is answered."""
+        tell(self._start(request), answered, context)
 
-    def _post(self, request: Request) -> asyncio.Task[Reply]:
+    def _start(self, request: Request) -> asyncio.Task[Reply]:
         return self._spawn(self._carry_out(request), type(request).__name__)
 
     async def _carry_out(self, request: Request) -> Reply:

@@ -17,7 +17,7 @@ from ..clock import Clock
 from ..machine.transitions import delay_of
 from ..protocol.records import Promise, PromiseState, TaskState, Value
 from ..protocol.requests import PromiseGet, Reply, Request
-from .base import LOST, Acked, Refusal
+from .base import LOST, Acked, Answered, Refusal
 from .in_process import InProcessStore
 from .lineage import explicit_id, is_derived, is_root, is_targeted, prefixes, unstorable
 
@@ -95,10 +95,13 @@ class MemoryStore(InProcessStore):
 
     async def call(self, request: Request) -> Reply:
         """Carry out one request; everything the reply shows is recorded on return."""
-        return self.post(request)
+        return self._carry_out(request)
 
-    def post(self, request: Request) -> Reply:
+    def post(self, request: Request, answered: Answered, context: Any) -> Reply:
         """Carry out one request at once."""
+        return self._carry_out(request)
+
+    def _carry_out(self, request: Request) -> Reply:
         self._check_open()
         fault = unstorable(request)
         if fault is not None:

@@ -39,7 +39,8 @@ from ..protocol.requests import (
     TaskSuspend,
     Unblock,
 )
-from .base import Acked, Refusal
+from .answers import tell
+from .base import Acked, Answered, Refusal
 from .http_session import HttpSession
 from .lineage import unstorable
 from .remote_calls import RemoteCalls
@@ -193,7 +194,7 @@ class RemoteStore:
         Raises:
             ResonateStoreError: The credentials are refused, or the store was closed.
         """
-        task = self.post(request)
+        task = self._start(request)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -201,8 +202,11 @@ class RemoteStore:
                 raise ResonateStoreError("the store was closed before it was answered") from None
             raise
 
-    def post(self, request: Request) -> asyncio.Future[Reply]:
-        """Start one request, as `call`; the future of its reply comes back at once."""
+    def post(self, request: Request, answered: Answered, context: Any) -> None:
+        """Start one request, as `call`; `answered` is called once it is answered."""
+        tell(self._start(request), answered, context)
+
+    def _start(self, request: Request) -> asyncio.Future[Reply]:
         loop = self._open_loop()
         fault = unstorable(request)
         if fault is not None:

@@ -16,7 +16,7 @@ from ..clock import Clock
 from ..errors import ResonateStoreError
 from ..protocol.records import Promise, PromiseState, Value
 from ..protocol.requests import Message, Reply, Request
-from .base import Acked, Refusal
+from .base import Acked, Answered, Refusal
 from .sqlite_core import SqliteCore
 from .sqlite_file import Synchronous
 
@@ -170,9 +170,9 @@ class SqliteStore:
         """
         return await self._opened().call(request)
 
-    def post(self, request: Request) -> Reply | asyncio.Future[Reply]:
-        """Start one request; the reply, or a future of it, comes back at once."""
-        return self._opened().post(request)
+    def post(self, request: Request, answered: Answered, context: Any) -> Reply | None:
+        """Start one request; `answered` is called once everything the reply shows is durable."""
+        return self._opened().post(request, answered, context)
 
     async def load(self, root: str) -> list[Promise]:
         """Every stored promise that replay of this execution may ask for (S9)."""

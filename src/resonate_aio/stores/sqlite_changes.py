@@ -15,7 +15,7 @@ from typing import Any, Final
 from ..machine.machine import PromiseMachine
 from ..protocol.records import Promise, Schedule
 from ..protocol.requests import Message
-from .base import LOST, Acked
+from .base import LOST, Acked, Answered
 from .sqlite_rows import Stored
 
 _log = logging.getLogger("resonate_aio.stores")
@@ -48,7 +48,7 @@ class Changes:
         self.rows: dict[str, Stored] = {}
         self.schedules: list[tuple[str, Schedule | None]] = []
         self.acks: deque[tuple[Acked, Any, Promise]] = deque()
-        self.replies: list[tuple[Any, Any]] = []
+        self.replies: deque[tuple[Answered, Any, Any]] = deque()
         self.messages: list[tuple[str, Message]] = []
         self.bad: set[str] = set()
 
@@ -83,7 +83,7 @@ class Changes:
         return bool(self.changed or self.schedules)
 
     def tell(self, slice_s: float) -> bool:
-        """Call the acknowledgements, in order; False when time was up before the last.
+        """Call the acknowledgements and replies, in order; False when time was up before the last.
 
         Each may drive a function on, so that many of them take long (law 15).
         """
@@ -99,5 +99,15 @@ class Changes:
                 _log.exception("the callback for promise %r failed", record.id)
             told += 1
             if told % _LOOK_AT_CLOCK == 0 and perf_counter() > until:
+                return False
+        replies = self.replies
+        while replies:
+            answered, context, answer = replies.popleft()
+            try:
+                answered(context, answer)
+            except Exception:  # noqa: BLE001  as above
+                _log.exception("the callback for a reply failed")
+            told += 1
+            if told % _LOOK_AT_CLOCK == 0 and perf_counter() > until:
                 break
-        return not acks
+        return not replies

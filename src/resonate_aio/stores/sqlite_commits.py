@@ -19,6 +19,8 @@ from typing import Any, Final
 from ..clock import Clock
 from ..errors import ResonateStoreError, UnreadableRecordError
 from ..protocol.records import TaskState
+from .answers import resolve
+from .base import Answered
 from .holds import Hold, Holds
 from .in_process import InProcessStore
 from .owner_lock import OwnerLock
@@ -199,8 +201,8 @@ class Commits(InProcessStore):
         """Wait until everything that changed so far is recorded."""
         if self._is_dirty():
             done: asyncio.Future[None] = self._check_open().create_future()
-            self._after_commit(done, None)
-            await done
+            if self._after_commit(resolve, done, None):
+                await done
 
     def _is_dirty(self) -> bool:
         machine = self._machine
@@ -215,20 +217,26 @@ class Commits(InProcessStore):
         inflight = self._inflight
         return id in self._machine.changed or (inflight is not None and id in inflight.changed)
 
-    def _after_commit(self, reply: asyncio.Future[Any], answer: Any) -> None:
-        """Give the answer once everything that changed so far is recorded."""
+    def _after_commit(self, answered: Answered, context: Any, answer: Any) -> bool:
+        """Give the answer once everything that changed so far is recorded; False: it is.
+
+        Raises:
+            ResonateStoreError: Nothing can be recorded any more.
+        """
         machine = self._machine
         if self._fault is not None:
-            reply.set_exception(self._given_up(self._fault))
-        elif machine.changed or machine.changed_schedules:
-            self._next.replies.append((reply, answer))
+            raise self._given_up(self._fault)
+        if machine.changed or machine.changed_schedules:
+            batch = self._next
             self._want_commit()
         elif self._inflight is not None:
-            self._inflight.replies.append((reply, answer))
+            batch = self._inflight
         elif self._outgoing:
-            self._outgoing[-1].replies.append((reply, answer))
+            batch = self._outgoing[-1]
         else:
-            reply.set_result(answer)
+            return False
+        batch.replies.append((answered, context, answer))
+        return True
 
     def _effects(self) -> None:
         machine = self._machine
@@ -298,9 +306,6 @@ class Commits(InProcessStore):
             return
         batch = outgoing[0]
         if batch.tell(_PUBLISHING_SLICE_S):
-            for reply, answer in batch.replies:
-                if not reply.done():
-                    reply.set_result(answer)
             for address, message in batch.messages:
                 self._hub.send(address, message)
             outgoing.popleft()
@@ -311,9 +316,8 @@ class Commits(InProcessStore):
         """Nothing can be recorded any more: tell those who wait, and say so from now on."""
         self._fault = error
         _log.error("%s: writing was given up: %s", self._path, error)
-        for reply, _ in (*batch.replies, *self._next.replies):
-            if not reply.done():
-                reply.set_exception(self._given_up(error))
+        for answered, context, _ in (*batch.replies, *self._next.replies):
+            answered(context, self._given_up(error))
 
     def _given_up(self, error: Exception) -> ResonateStoreError:
         return ResonateStoreError(f"{self._path}: writing was given up: {error}")

@@ -30,7 +30,8 @@ from ..protocol.requests import (
     TaskSearch,
 )
 from ..protocol.validation import refusal
-from .base import LOST, UNREADABLE, Acked, Refusal
+from .answers import resolve, tell
+from .base import LOST, UNREADABLE, Acked, Answered, Refusal
 from .holds import Hold
 from .in_process import NEVER_MS
 from .lineage import unstorable
@@ -53,31 +54,36 @@ class SqliteCore(Commits):
 
     async def call(self, request: Request) -> Reply:
         """Carry out one request; everything the reply shows is durable on return."""
-        answer = self.post(request)
-        return answer if isinstance(answer, Reply) else await answer
+        if isinstance(request, (PromiseSearch, TaskSearch)):
+            return await self._search(request)
+        later: asyncio.Future[Reply] = self._check_open().create_future()
+        reply = self.post(request, resolve, later)
+        return reply if reply is not None else await later
 
-    def post(self, request: Request) -> Reply | asyncio.Future[Reply]:
-        """Start one request; the reply, or a future of it, comes back at once."""
+    async def _search(self, request: PromiseSearch | TaskSearch) -> Reply:
+        fault = unstorable(request) or refusal(request)
+        if fault is not None:
+            return Reply(400, error=fault)
+        return await search(self, request, self._clock.now_ms())
+
+    def post(self, request: Request, answered: Answered, context: Any) -> Reply | None:
+        """Start one request; `answered` is called once everything the reply shows is durable."""
         loop = self._check_open()
+        if isinstance(request, (PromiseSearch, TaskSearch)):
+            tell(loop.create_task(self._search(request)), answered, context)
+            return None
         fault = unstorable(request)
         if fault is not None:
             return Reply(400, error=fault)
-        if isinstance(request, (PromiseSearch, TaskSearch)):
-            refused = refusal(request)
-            if refused is not None:
-                return Reply(400, error=refused)
-            return loop.create_task(search(self, request, self._clock.now_ms()))
         if isinstance(request, TaskHeartbeat):
             return self._heartbeat(request)
         if isinstance(request, (ScheduleCreate, ScheduleDelete, ScheduleGet)):
             unreadable = self._unreadable.get(("schedule", request.id))
             if unreadable is not None:
                 raise unreadable
-        reply: asyncio.Future[Reply] = loop.create_future()
-        self._ask(request, reply)
-        return reply
+        return self._ask(request, answered, context)
 
-    def _ask(self, request: Request, reply: asyncio.Future[Reply]) -> None:
+    def _ask(self, request: Request, answered: Answered, context: Any) -> Reply | None:
         """Look up what memory lacks, if anything, and go on to `_answer`."""
         machine = self._machine
         named = machine.ids_named(request)
@@ -94,42 +100,52 @@ class SqliteCore(Commits):
                 new = root
         if scan is not None or not machine.promises.keys() >= set(named):
             # All of them: what is in memory now may have been forgotten when the answer comes.
-            self._look(Lookup(named, scan, new), partial(self._answer, request, hold, reply))
+            then = partial(self._looked, request, hold, answered, context)
+            self._look(Lookup(named, scan, new), then)
+            return None
+        return self._answer(request, hold, answered, context, None)
+
+    def _looked(
+        self,
+        request: Request,
+        hold: Hold | None,
+        answered: Answered,
+        context: Any,
+        lookup: Lookup,
+    ) -> None:
+        """The look-up is there: go on, and tell of what is known at once."""
+        answer: Reply | BaseException | None
+        if lookup.error is not None:
+            if hold is not None:
+                hold.claims -= 1
+                self._end_unless_held(hold)
+            answer = self._trouble(lookup.error)
         else:
-            self._answer(request, hold, reply, None)
+            try:
+                answer = self._answer(request, hold, answered, context, lookup)
+            except Exception as error:  # noqa: BLE001  a bug of ours must reach whoever waits
+                answer = error
+        if answer is not None:
+            answered(context, answer)
 
     def _answer(
         self,
         request: Request,
         hold: Hold | None,
-        reply: asyncio.Future[Reply],
+        answered: Answered,
+        context: Any,
         lookup: Lookup | None,
-    ) -> None:
-        if lookup is not None and lookup.error is not None:
-            if hold is not None:
-                hold.claims -= 1
-                self._end_unless_held(hold)
-            if not reply.done():
-                reply.set_exception(self._trouble(lookup.error))
-            return
-        try:
-            answer = self._machine.handle(request, self._clock.now_ms())
-        except Exception as error:  # noqa: BLE001  a bug of ours must reach whoever waits
-            if not reply.done():
-                reply.set_exception(error)
-            return
+    ) -> Reply | None:
+        answer = self._machine.handle(request, self._clock.now_ms())
         if hold is not None:
             self._claimed(hold, answer, lookup)
         self._note_created(request)
         self._effects()
-        if reply.done():
-            return
         if answer.status == 400 or (
             type(request) in _READS and not self._is_uncommitted(request.id)  # type: ignore[union-attr]
         ):
-            reply.set_result(answer)
-        else:
-            self._after_commit(reply, answer)
+            return answer
+        return None if self._after_commit(answered, context, answer) else answer
 
     def _note_created(self, request: Request) -> None:
         """What is put below a held root from outside stays in memory while it is held."""

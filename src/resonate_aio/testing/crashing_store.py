@@ -7,15 +7,13 @@ entry raises `Killed`, so that nothing of a dead life reaches the records.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 from ..protocol.records import Promise, PromiseState, Value
 from ..protocol.requests import Message, Reply, Request
-from ..stores.base import Acked, Refusal, Store
+from ..stores.base import Acked, Answered, Refusal, Store
 from .loop import Killed
 
 
@@ -82,25 +80,10 @@ class CrashingStore:
         with self._operation("call", request):
             return await self._inner.call(request)
 
-    def post(self, request: Request) -> Reply | asyncio.Future[Reply]:
-        """One operation; what comes later comes at its end."""
+    def post(self, request: Request, answered: Answered, context: Any) -> Reply | None:
+        """One operation."""
         with self._operation("post", request):
-            answer = self._inner.post(request)
-        if isinstance(answer, asyncio.Future):
-            later: asyncio.Future[Reply] = answer.get_loop().create_future()
-            answer.add_done_callback(partial(self._pass_on, later))
-            return later
-        return answer
-
-    def _pass_on(self, later: asyncio.Future[Reply], answer: asyncio.Future[Reply]) -> None:
-        self._end_if_dead()
-        if later.done():
-            return
-        error = answer.exception()
-        if error is not None:
-            later.set_exception(error)
-        else:
-            later.set_result(answer.result())
+            return self._inner.post(request, answered, context)
 
     async def load(self, root: str) -> list[Promise]:
         """One operation."""
