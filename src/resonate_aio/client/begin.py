@@ -66,6 +66,10 @@ class Begin:
     def _answered(self, then: Callable[[Reply], None], reply: Reply | BaseException) -> None:
         self._core.has_answer(self)
         if not isinstance(reply, Reply):
+            if self._core._worker is None:
+                reply = ResonateShutdownError(
+                    f"the client was stopped while {self._handle.id!r} was starting"
+                )
             self._handle._failed(reply)
         elif self._core._worker is None:
             self._stopped_meanwhile(reply)
