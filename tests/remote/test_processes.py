@@ -6,12 +6,15 @@ import asyncio
 import signal
 import time
 import uuid
+from typing import Any
 
 import pytest
 from tests.peers.current_server import CurrentServer
 from tests.remote.conftest import WAIT_S, Workers
 
 from resonate_aio import Resonate
+from resonate_aio.protocol.records import TaskState
+from resonate_aio.protocol.requests import TaskGet
 
 
 def unique(name: str) -> str:
@@ -117,15 +120,19 @@ async def test_the_server_is_killed_and_comes_back(
     assert all(starts[f"{id}.{n}"] >= 1 for n in range(1, 11))
 
 
+@pytest.mark.parametrize("dies_after_s", [0.3, 2.5], ids=["while it is held", "while it is parked"])
 async def test_a_sleep_wakes_though_the_worker_that_began_it_is_dead(
-    workers: Workers, caller: Resonate
+    workers: Workers, caller: Resonate, dies_after_s: float
 ) -> None:
-    """S63: also on servers that sweep nothing without a target."""
+    """S63, S64: also on servers that sweep nothing without a target, and park what is idle."""
     id = unique("nap")
     first = await workers.start("w", 1.0)
-    handle = caller.options(target="w").begin_rpc(id, "nap", 2.0)
+    handle = caller.options(target="w").begin_rpc(id, "nap", 4.0)
     await workers.until(f"{id}.1")
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(dies_after_s)
+    store: Any = caller._core.store
+    if dies_after_s > 1 and await store.parks():
+        assert (await store.call(TaskGet(id))).task.state is TaskState.SUSPENDED
     first.kill()
     await first.wait()
     await workers.start("w", 1.0)
