@@ -41,13 +41,14 @@ _RESOLVED = PromiseState.RESOLVED
 class Concluding:
     """The scheduler's part that ends bodies."""
 
-    __slots__ = ("_asking", "_rng", "_scheduler", "_slots")
+    __slots__ = ("_asking", "_cancelled", "_rng", "_scheduler", "_slots")
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
         self._asking = scheduler.asking
         self._slots = scheduler.slots
         self._rng = Random()  # noqa: S311  jitter is no secret
+        self._cancelled: set[str] = set()
 
     def over(self, body: LiveBody, _: Any = None) -> None:
         """Its function returned or raised: conclude, or wait for what it asked and left running."""
@@ -88,8 +89,22 @@ class Concluding:
         )
         callee = body.call.callee
         on_thread = callee is not None and callee.kind is PLAIN
+        if cancelled:
+            self._warn_of_cancel(body.execution.id)
         if cancelled or (not on_thread and ends_process(error)):
             self._scheduler.interrupts.drop_from_outside(body.execution)
+
+    def _warn_of_cancel(self, id: str) -> None:
+        """A process shuts down once: the second time, something else cancels what runs."""
+        if id in self._cancelled:
+            logger.warning(
+                "%r was ended by a cancel again, which records nothing, and will be tried again: "
+                "either its task is cancelled by others than the function, or, up to Python 3.12, "
+                "an asyncio.timeout is around a TaskGroup that failed (use ctx.timeout there)",
+                id,
+                extra={"id": id},
+            )
+        self._cancelled.add(id)
 
     def may_conclude(self, body: LiveBody) -> bool:
         """Whether every call asked has ended and no task of the body runs on (S22)."""
