@@ -32,9 +32,10 @@ from tests.programs.random import (
     program_of,
     smaller,
 )
-from tests.programs.random.nodes import Node
+from tests.programs.random.nodes import Calls, Cancelled, Limit, Node
 
 from resonate_aio import Resonate
+from resonate_aio.execution import body
 from resonate_aio.testing import CrashError, Report, crash_everywhere
 
 _SHRINKING_S = 20.0
@@ -110,6 +111,22 @@ def test_random_program_on_sqlite(seed: int) -> None:
     )
 
     assert report.crashes >= 2 * report.operations > 0
+
+
+def test_an_interruption_is_logged_with_the_result_it_wins_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Found by seed 100056, several crashes in one run; the check shows what it would be (S5)."""
+    calls = Part("n5", (Calls("n6", (1.8, 0.3, 3.0), "as_completed"),))
+    inner = Part("n3", (Cancelled("n4", calls, 0.5),))
+    program = Part("n1", (Limit("n2", inner, 0.0, is_durable=True),))
+    points = (9, 16, 9, 12, 16)
+
+    assert survive(program, seed=1, only=points).crashes >= 4
+
+    monkeypatch.setattr(body, "_is_won_over", lambda _: False)
+    with pytest.raises(CrashError, match="no longer makes call"):
+        survive(program, seed=1, only=points)
 
 
 def test_every_kind_of_node_is_generated() -> None:
