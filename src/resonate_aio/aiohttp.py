@@ -15,8 +15,8 @@
     app.add_routes([web.post("/orders", create), web.get("/orders/{number}", show)])
     setup(app, resonate)
 
-The kit adds no route: which executions can be seen, under which path and by whom, is the
-application's to say (law 17). It is made of public things only, so that what it does not
+The kit adds no route by itself: which executions can be seen, under which path and by whom, is
+the application's to say (law 17). It is made of public things only, so that what it does not
 offer can be written next to it; this file knows nothing of stores, workers and bodies.
 
 On SIGTERM and SIGINT `aiohttp.web.run_app` stops listening; then requests that wait in
@@ -41,11 +41,12 @@ from .errors import ResonateShutdownError, ResonateStoreError
 from .protocol.records import PromiseState
 from .protocol.values import encode
 from .runtime.options import seconds
+from .transports.push import PushDoor
 
 if TYPE_CHECKING:
     from yarl import URL
 
-__all__ = ["RESONATE", "accepted", "report", "setup"]
+__all__ = ["RESONATE", "accepted", "push_route", "report", "setup"]
 
 RESONATE: Final = web.AppKey("RESONATE", Resonate)
 """Where `setup` puts the client: `request.config_dict[RESONATE]`, in sub-applications too."""
@@ -97,6 +98,31 @@ async def _client_runs(stop_s: float | None, app: web.Application) -> AsyncItera
         yield
     finally:
         await app[RESONATE].stop(stop_s)
+
+
+def push_route(path: str, resonate: Resonate, *, token: str | None = None) -> web.RouteDef:
+    """A route that takes what a Resonate server pushes, for workers behind a load balancer.
+
+        app.add_routes([push_route("/resonate", resonate, token=os.environ["PUSH_TOKEN"])])
+
+    Functions of this application are then called with `target="https://shop.example/resonate"`,
+    from anywhere; any of its processes takes the task. A message is a hint (S50): the task is
+    claimed at the server this client was given, and nothing else that the body says counts.
+
+    The route answers 204 when a message was taken, 400 and 415 when it is none, 401 and 403 when
+    its sender may not, 413 beyond the application's `client_max_size`, 503 while the client does
+    not run; the server offers a task again until somebody takes it.
+
+    Args:
+        path: Of the route.
+        resonate: The client, which has a server (`url=...`).
+        token: What the server shows as `Authorization: Bearer ...`. Without one, only what comes
+            over loopback and through no proxy is taken.
+
+    Raises:
+        TypeError, ValueError: The token is no text, or empty.
+    """
+    return web.post(path, PushDoor(resonate.push, token).receive)
 
 
 async def accepted(handle: Handle[Any], location: str | URL) -> web.Response:

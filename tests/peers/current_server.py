@@ -91,11 +91,13 @@ class CurrentServer:
     Args:
         which: `embedded`, a URL, or the path of a program.
         folder: Where its database and its log go.
+        push_to: The one origin that ours pushes messages to; others push anywhere.
     """
 
-    def __init__(self, which: str, folder: Path) -> None:
+    def __init__(self, which: str, folder: Path, *, push_to: str | None = None) -> None:
         self.which = which
         self._folder = folder
+        self._push_to = push_to
         self._process: subprocess.Popen[bytes] | None = None
         self.is_ours = which == EMBEDDED
         self.can_be_killed = "://" not in which
@@ -126,7 +128,8 @@ class CurrentServer:
         database = str(self._folder / "server.db")
         if self.is_ours:
             ours = [sys.executable, "-m", "resonate_aio.cli", "serve", "--db", database]
-            return [*ours, "--port", str(self._port), "--synchronous", "NORMAL"]
+            ours += ["--port", str(self._port), "--synchronous", "NORMAL"]
+            return ours if self._push_to is None else [*ours, "--push-to", self._push_to]
         return [
             *(self.which, "serve", "--server-bind", "127.0.0.1"),
             *("--server-port", str(self._port), "--storage-sqlite-path", database),

@@ -29,7 +29,7 @@ from ..runtime.options import NO_OPTIONS, CallOptions
 from ..runtime.settings import Settings
 from ..runtime.stamps import current_branch
 from ..runtime.worker import Worker
-from ..stores.base import Store
+from ..stores.base import HintedStore, Store
 from ..transports.base import MessageSource
 from .begin import Begin
 from .context import Context
@@ -312,6 +312,19 @@ class ClientCore(Life, Waiting):
         await self.ensure_started()
         reply = await self.store.call(PromiseGet(handle.id))
         self.stored(handle, reply)
+
+    def push(self, message: Any) -> None:
+        """Follow a message that the server sent to a URL of ours (S50)."""
+        store = self.store
+        if not isinstance(store, HintedStore):
+            raise UsageError(
+                "messages are pushed by a Resonate server: this client has none (url=...), its "
+                "store is in this process"
+            )
+        if self._worker is None or self._is_stopping:
+            raise ResonateShutdownError("the client is not started, or stops: nothing is taken")
+        self._check_loop()
+        store.hint(message)
 
     async def explain(self, id: str) -> str:
         """What is recorded of an execution: its calls as a tree of text, one line each."""

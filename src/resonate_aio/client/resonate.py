@@ -278,6 +278,24 @@ class Resonate(Registering, Starting):
 
     # -- beside starting ---------------------------------------------------------------
 
+    def push(self, message: Any) -> None:
+        """Take a message that the server sent to a URL of this process, not over its stream.
+
+        `resonate_aio.aiohttp.push_route` is a route that does so. A message is a hint (S50): a
+        task it offers is claimed at the server, a promise it shows is read there. Nothing is
+        durable on return, nor need it be: the server offers a task until somebody takes it.
+
+        Args:
+            message: The decoded JSON of the body.
+
+        Raises:
+            ValueError: It is no message of this kind of server.
+            ResonateShutdownError: The client is not started, or stops.
+            ResonateStoreError: The server was not found yet.
+            UsageError: The client has no server, or this is another thread or event loop.
+        """
+        self._core.push(message)
+
     def set_dependency(self, name: str, obj: Any) -> None:
         """Give every durable function of this process an object, by name.
 

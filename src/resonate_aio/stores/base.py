@@ -164,6 +164,26 @@ class Store(Protocol):
 
 
 @runtime_checkable
+class HintedStore(Protocol):
+    """A store whose server can send its messages to a URL too (`http(s)://` addresses)."""
+
+    def hint(self, data: Any) -> None:
+        """Follow a message that came by another way than the server's own stream (S50).
+
+        Nothing it says is believed: a task that it offers is claimed at the server, a promise
+        that it shows is read there.
+
+        Args:
+            data: The message, as decoded JSON.
+
+        Raises:
+            ValueError: It is no message that this kind of server sends.
+            ResonateStoreError: The server was not found yet, so that nothing can be asked.
+        """
+        ...
+
+
+@runtime_checkable
 class ParkingStore(Protocol):
     """A store on which keeping a lease is dear: executions that only wait may be parked (S64)."""
 

@@ -16,7 +16,7 @@ from ..errors import ResonateStoreError
 from ..protocol.records import Promise, PromiseState, Value
 from ..protocol.requests import Message, Reply, Request
 from .answers import tell
-from .base import LOST, Acked, Answered, ParkingStore, Refusal, Store
+from .base import LOST, Acked, Answered, HintedStore, ParkingStore, Refusal, Store
 from .generations import Generation, generation_at
 from .http_session import HttpSession
 
@@ -167,6 +167,16 @@ class EitherStore:
             assert self._refused is not None  # the only other thing that ends the wait
             raise self._refused
         return await self._inner.call(request)
+
+    def hint(self, data: Any) -> None:
+        """Follow a message that was pushed to a URL: see `HintedStore`.
+
+        Raises:
+            ResonateStoreError: The server was not found yet.
+        """
+        inner = self._known()
+        if isinstance(inner, HintedStore):
+            inner.hint(data)
 
     async def load(self, root: str) -> list[Promise]:
         """Every stored promise that replay of this execution may ask for (S9)."""

@@ -332,6 +332,11 @@ class LegacyStore:
             raise ResonateStoreError("the store is not open: call open() first")
         return self._messages.join(Member(group, pid, deliver, taken, lost))
 
+    def hint(self, data: Any) -> None:
+        """Follow a message that was pushed to a URL: see `HintedStore`."""
+        if self._loop is not None:
+            self._messages.hint(data)
+
     # -- names
 
     def _holder_of(self, pid: str) -> str:

@@ -55,7 +55,7 @@ class Member:
         lost: Called as lost(id, version) when a task is not held any more.
     """
 
-    __slots__ = ("deliver", "group", "lost", "pid", "source", "taken")
+    __slots__ = ("deliver", "group", "is_public", "lost", "pid", "source", "taken")
 
     def __init__(
         self,
@@ -65,6 +65,7 @@ class Member:
         taken: Callable[[Promise], None] | None,
         lost: Callable[[str, int], None] | None,
     ) -> None:
+        self.is_public = "\0" not in group
         self.group = group
         self.pid = pid
         self.deliver = deliver
@@ -139,7 +140,7 @@ class Messages:
 
     def join(self, member: Member) -> Callable[[], None]:
         """Open a stream for this worker; the function that is returned closes it."""
-        if "\0" in member.group:
+        if not member.is_public:
             # No address can name it: a worker that wants no tasks, only to hear of promises.
             member.group = f"resonate-aio-{secrets.token_hex(4)}"
         source = member.source = self._make_source(self._decode)
@@ -211,6 +212,19 @@ class Messages:
                 return Unblock(said)
             case None:
                 return None
+
+    def hint(self, data: Any) -> None:
+        """Follow a message that was pushed to a URL: see `HintedStore`.
+
+        Unlike what comes over a stream it ends no lease: whoever sent it may know nothing.
+        """
+        said = codec.message_from_rest(data)
+        if isinstance(said, Promise):
+            self._watches.look_again(said.id)
+        elif said is not None:
+            member = next((member for member in self._members if member.is_public), None)
+            if member is not None:
+                self._soon(member.deliver, Execute(said.root, self._leases.notice(said)))
 
     def _receive(self, member: Member, message: Message) -> None:
         if isinstance(message, Execute):

@@ -25,6 +25,7 @@ from ..protocol.dialects import (
     TARGET,
     Dialect,
 )
+from ..protocol.envelope import message_from_wire
 from ..protocol.records import Promise, PromiseState, TaskState, Value
 from ..protocol.requests import (
     Message,
@@ -135,6 +136,7 @@ class RemoteStore:
         self._preloads: dict[str, tuple[Promise, ...]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._messages = RemoteMessages(self._make_source)
+        self._offer: Callable[[Message], None] | None = None
 
     def __repr__(self) -> str:
         return f"<RemoteStore {self.http.url}>"
@@ -360,7 +362,8 @@ class RemoteStore:
             A function that ends the subscription; calling it twice does no harm.
         """
         self._open_loop()
-        group = f"resonate-aio-{self._incarnation}" if "\0" in group else group.lower()
+        is_public = "\0" not in group
+        group = group.lower() if is_public else f"resonate-aio-{self._incarnation}"
         self._leases.taken, self._leases.lost = taken, lost
         # Registered before the stream stands, and once more when it does.
         self._watches.listen_at(f"poll://uni@{group}/{pid}")
@@ -371,7 +374,16 @@ class RemoteStore:
             elif not self._parking.offered(message.id):
                 deliver(message)
 
+        self._offer = heard if is_public else None
         return self._messages.listen(group, pid, heard, self._watches.register_all)
+
+    def hint(self, data: Any) -> None:
+        """Follow a message that was pushed to a URL: see `HintedStore`."""
+        message = message_from_wire(data)
+        if isinstance(message, Unblock):
+            self._watches.look_again(message.promise.id)
+        elif self._offer is not None:
+            self._offer(message)
 
     def _open_loop(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:

@@ -137,6 +137,11 @@ class RemoteWatches:
             if id not in self._slow:
                 self._register(id)
 
+    def look_again(self, id: str) -> None:
+        """Somebody says that this promise settled: ask for it now, if anybody waits for it."""
+        if id in self._watchers:
+            self._register(id)
+
     def slow_down(self, ids: Iterable[str]) -> None:
         """These are waited for by what may sleep for long (S64): ask for them now and then only."""
         self._slow.update(id for id in ids if id in self._watchers)
