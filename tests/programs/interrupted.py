@@ -322,7 +322,7 @@ async def cut_before_more_arrived(resonate: Resonate, world: World) -> Any:
             return "first"
 
         helper = asyncio.create_task(first())
-        await ctx.sleep(3)
+        await ctx.sleep(3000)  # longer than a restart takes: the loser is cut before it ends
         helper.cancel()
         try:
             return await helper
