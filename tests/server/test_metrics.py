@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from pathlib import Path
 
 import pytest
-from tests.server.wire import FAR_MS, serving
+from tests.server.wire import FAR_MS, FixedClock, Wire, serving
 
 from resonate_aio.protocol import requests as r
 from resonate_aio.server import Limits
-from resonate_aio.server.metrics import Counter, Gauge, Histogram, Metrics
+from resonate_aio.server.metrics import Counter, Gauge, Histogram, Metrics, Total
+from resonate_aio.stores.memory import MemoryStore
+from resonate_aio.stores.sqlite import SqliteStore
 
 SAMPLE = re.compile(r'[a-z_]+(\{[a-z]+="[^"\\\n]*"(,[a-z]+="[^"\\\n]*")*\})? -?\d+(\.\d+)?')
 
@@ -45,6 +49,47 @@ def test_a_gauge_is_read_when_asked() -> None:
     metrics = Metrics(Gauge("g", "Told.", lambda: next(values)))
     assert "\ng 1\n" in metrics.render()
     assert "\ng 2\n" in metrics.render()
+
+
+def test_a_total_is_a_counter_that_is_read_when_asked() -> None:
+    assert list(Total("t_total", "Told.", lambda: 3).lines()) == [
+        "# HELP t_total Told.",
+        "# TYPE t_total counter",
+        "t_total 3",
+    ]
+
+
+MINUTE_MS = 60_000
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+async def test_promises_of_schedules_are_counted_once(kind: str, tmp_path: Path) -> None:
+    """R7: a tick whose promise was there creates nothing, and is not counted."""
+    clock = FixedClock(MINUTE_MS - 10)
+    path = tmp_path / "server.db"
+    store = MemoryStore(clock=clock) if kind == "memory" else SqliteStore(path, clock=clock)
+    assert store.scheduled == 0
+    async with serving(store) as (_, wire):
+        assert await scheduled(wire) == 0
+        await wire.ask(r.PromiseCreate(f"s-{2 * MINUTE_MS}", FAR_MS))
+        await wire.ask(r.ScheduleCreate("s", "* * * * *", "{{.id}}-{{.timestamp}}", MINUTE_MS))
+        assert await scheduled(wire) == 0
+        clock.ms = 3 * MINUTE_MS  # three ticks are due when the timer looks, 10 ms from here
+        async with asyncio.timeout(10):
+            while not await scheduled(wire):  # noqa: ASYNC110  the page tells no event
+                await asyncio.sleep(0.005)
+        for tick in (1, 2, 3):
+            answer = await wire.ask(r.PromiseGet(f"s-{tick * MINUTE_MS}"))
+            tags = answer.data["promise"]["tags"]
+            assert tags.get("resonate:schedule") == (None if tick == 2 else "s")
+        assert await scheduled(wire) == 2
+
+
+async def scheduled(wire: Wire) -> int:
+    """What the page says of promises that schedules created."""
+    page = (await wire.get("/metrics")).body.decode()
+    assert "\n# TYPE resonate_schedule_promises_total counter\n" in page
+    return int(re.findall(r"^resonate_schedule_promises_total (\d+)$", page, re.MULTILINE)[0])
 
 
 async def test_every_line_of_the_page_is_well_formed() -> None:

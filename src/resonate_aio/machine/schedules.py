@@ -123,6 +123,7 @@ def _fire_once(state: State, schedule: Schedule, at_ms: int, now_ms: int) -> Non
         tags={**schedule.promise_tags, **lineage, "resonate:schedule": schedule.id},
     )
     create(state, promise, at_ms, now_ms)
+    state.scheduled += 1
 
 
 def _put(state: State, schedule: Schedule) -> None:

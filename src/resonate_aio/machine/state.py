@@ -33,6 +33,7 @@ class State:
         "outbox",
         "promises",
         "retry_timeout_ms",
+        "scheduled",
         "schedules",
         "tasks",
         "watched",
@@ -63,3 +64,5 @@ class State:
         self.watched: dict[str, None] = {}
         """Ids whose settlement the shell wants to hear of; never stored, gone when settled."""
         self.deadlines = Deadlines()
+        self.scheduled = 0
+        """How many promises schedules created here: for metrics, nothing is decided by it."""

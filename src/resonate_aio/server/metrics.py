@@ -50,6 +50,8 @@ class Gauge:
 
     __slots__ = ("_read", "meaning", "name")
 
+    _kind = "gauge"
+
     def __init__(self, name: str, meaning: str, read: Callable[[], int]) -> None:
         self.name = name
         self.meaning = meaning
@@ -57,8 +59,16 @@ class Gauge:
 
     def lines(self) -> Iterator[str]:
         """The lines of the text form."""
-        yield from _head(self.name, self.meaning, "gauge")
+        yield from _head(self.name, self.meaning, self._kind)
         yield f"{self.name} {self._read()}"
+
+
+class Total(Gauge):
+    """A number that only grows and that somebody else counts, read when somebody asks."""
+
+    __slots__ = ()
+
+    _kind = "counter"
 
 
 class Histogram:

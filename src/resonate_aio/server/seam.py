@@ -12,6 +12,11 @@ from ..stores.base import Store
 class EmbeddableStore(Store, Protocol):
     """A store inside this process: memory, or one SQLite file."""
 
+    @property
+    def scheduled(self) -> int:
+        """How many promises schedules created since it was opened; never stored."""
+        ...
+
     def forward(
         self, takes: Callable[[str], bool], send: Callable[[str, Message], None]
     ) -> Callable[[], None]:

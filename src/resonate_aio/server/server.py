@@ -26,7 +26,7 @@ from .debug import DebugDesk, DebugStore
 from .doorkeeper import SHORT_TOKEN, Doorkeeper, bearer
 from .endpoint import Endpoint, label
 from .limits import Limits
-from .metrics import CONTENT_TYPE, Gauge, Metrics
+from .metrics import CONTENT_TYPE, Gauge, Metrics, Total
 from .push_out import PushOut, PushRules
 from .reach import cannot_listen, check_reach, port_number
 from .rules import Rules
@@ -96,6 +96,11 @@ class Server:
         self._metrics = Metrics(
             Gauge("resonate_connections", "Open connections.", self._count_connections),
             Gauge("resonate_streams", "Open /poll streams.", lambda: self._streams.count),
+            Total(
+                "resonate_schedule_promises_total",
+                "Promises that schedules created.",
+                lambda: self._store.scheduled,
+            ),
         )
         self._streams = Streams(store, self._limits, self._metrics)
         self._push = PushOut(store, push if push is not None else PushRules(), self._metrics)

@@ -70,6 +70,11 @@ class InProcessStore:
         """The machine itself: for tests and harnesses that read its state."""
         return self._machine
 
+    @property
+    def scheduled(self) -> int:
+        """How many promises schedules created since this object began."""
+        return self._machine.scheduled
+
     def subscribe(
         self,
         group: str,

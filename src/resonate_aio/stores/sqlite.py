@@ -266,6 +266,11 @@ class SqliteStore:
         """Where an execution waits for somebody to take it; None if it does not."""
         return None if self._core is None else self._core.untaken_target(id)
 
+    @property
+    def scheduled(self) -> int:
+        """How many promises schedules created since the file was opened here; 0 while it is not."""
+        return 0 if self._core is None else self._core.scheduled
+
     async def prune(self, settled_before_ms: int) -> int:
         """Delete whole executions whose root settled before the limit (S45).
 
