@@ -18,9 +18,9 @@ from resonate_aio.client.servers import current_store
 from resonate_aio.protocol.dialects import Dialect
 from resonate_aio.protocol.envelope import message_from_wire
 from resonate_aio.stores.base import Store
-from resonate_aio.stores.http_session import HttpSession
+from resonate_aio.stores.http.session import HttpSession
 from resonate_aio.stores.legacy import LegacyStore
-from resonate_aio.stores.legacy_messages import poll_endpoints
+from resonate_aio.stores.legacy.messages import poll_endpoints
 from resonate_aio.stores.memory import MemoryStore
 from resonate_aio.stores.remote import RemoteStore
 from resonate_aio.stores.sqlite import SqliteStore

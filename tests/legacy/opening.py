@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from resonate_aio.clock import Clock
-from resonate_aio.stores.http_session import HttpSession, Patience
+from resonate_aio.stores.http.session import HttpSession, Patience
 from resonate_aio.stores.legacy import LegacyStore
-from resonate_aio.stores.legacy_messages import Decode, poll_endpoints
+from resonate_aio.stores.legacy.messages import Decode, poll_endpoints
 from resonate_aio.transports.sse import SseMessages, SsePatience
 
 MakeStore = Callable[..., Any]

@@ -20,10 +20,10 @@ from tests.legacy.fake import FakeLegacy
 from tests.remote.sim import SimHttp, SimNet, SimStream
 
 from resonate_aio.stores.base import Store
-from resonate_aio.stores.http_answers import Answer
-from resonate_aio.stores.http_session import Patience
+from resonate_aio.stores.http.answers import Answer
+from resonate_aio.stores.http.session import Patience
 from resonate_aio.stores.legacy import LegacyStore
-from resonate_aio.stores.legacy_messages import Decode, poll_endpoints
+from resonate_aio.stores.legacy.messages import Decode, poll_endpoints
 from resonate_aio.testing import SimClock, SimLoop
 from resonate_aio.transports.sse import SseMessages, SsePatience
 

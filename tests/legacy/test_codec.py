@@ -13,7 +13,7 @@ from resonate_aio.protocol.fields import FieldError
 from resonate_aio.protocol.records import EMPTY, Promise, PromiseState, Value
 from resonate_aio.protocol.requests import PromiseCreate, ScheduleCreate
 from resonate_aio.protocol.values import decode, encode
-from resonate_aio.stores import legacy_codec as codec
+from resonate_aio.stores.legacy import codec
 
 SEEN = {
     "id": "r_1",

@@ -30,8 +30,8 @@ from tests.contract.backends import Backend, start
 from tests.programs import PROGRAMS, World
 
 from resonate_aio import Resonate
-from resonate_aio.stores.http_answers import Answer
-from resonate_aio.stores.http_session import HttpSession
+from resonate_aio.stores.http.answers import Answer
+from resonate_aio.stores.http.session import HttpSession
 from resonate_aio.testing.theatre import Records, settled_in
 
 LIFE_S: Final = 45.0

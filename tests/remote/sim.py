@@ -43,8 +43,8 @@ from resonate_aio.protocol.requests import (
     TaskHeartbeat,
     TaskSuspend,
 )
-from resonate_aio.stores.http_answers import Answer, TroubleError
-from resonate_aio.stores.http_session import HttpSession, Patience
+from resonate_aio.stores.http.answers import Answer, TroubleError
+from resonate_aio.stores.http.session import HttpSession, Patience
 from resonate_aio.stores.hub import parse_address
 from resonate_aio.stores.remote import RemoteStore
 from resonate_aio.transports.sse import SseMessages, SsePatience

@@ -23,7 +23,7 @@ from resonate_aio.runtime.settings import Settings
 from resonate_aio.server.server import Server
 from resonate_aio.stores.either import EitherStore
 from resonate_aio.stores.generations import Generation, generation_at
-from resonate_aio.stores.http_session import HttpSession, Patience
+from resonate_aio.stores.http.session import HttpSession, Patience
 from resonate_aio.stores.legacy import LegacyStore
 from resonate_aio.stores.memory import MemoryStore
 from resonate_aio.stores.remote import RemoteStore

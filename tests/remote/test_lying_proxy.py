@@ -14,7 +14,7 @@ from resonate_aio import Context, Resonate
 from resonate_aio.client.servers import current_store
 from resonate_aio.protocol.records import Promise, PromiseState, Task, TaskState
 from resonate_aio.protocol.requests import PromiseSearch, TaskSearch
-from resonate_aio.stores.http_session import HttpSession
+from resonate_aio.stores.http.session import HttpSession
 
 
 async def in_steps(ctx: Context, n: int) -> int:

@@ -10,8 +10,8 @@ from typing import Any, cast
 
 from aiohttp import web
 
-from resonate_aio.stores.http_answers import Answer, TroubleError
-from resonate_aio.stores.http_session import HttpSession, Patience
+from resonate_aio.stores.http.answers import Answer, TroubleError
+from resonate_aio.stores.http.session import HttpSession, Patience
 
 Reader = asyncio.StreamReader
 Writer = asyncio.StreamWriter

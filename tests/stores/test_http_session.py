@@ -27,7 +27,7 @@ from tests.stores.faulty import (
 )
 
 from resonate_aio.errors import ResonateStoreError
-from resonate_aio.stores.http_session import HttpSession, Lane, Patience
+from resonate_aio.stores.http.session import HttpSession, Lane, Patience
 
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.__name__)

@@ -41,7 +41,7 @@ from resonate_aio.protocol.requests import (
 )
 from resonate_aio.stores.base import LOST, Refusal
 from resonate_aio.stores.sqlite import SqliteStore
-from resonate_aio.stores.sqlite_jobs import Batch
+from resonate_aio.stores.sqlite.jobs import Batch
 
 
 class Reader:
@@ -243,7 +243,7 @@ async def test_a_locked_file_only_delays(
 async def test_a_full_disk_only_delays(
     sqlite: SqliteStore, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("resonate_aio.stores.sqlite_commits._CLOSING_PATIENCE_S", 0.3)
+    monkeypatch.setattr("resonate_aio.stores.sqlite.commits._CLOSING_PATIENCE_S", 0.3)
     version = await held(sqlite, "a")
     core = sqlite._core
     assert core is not None
@@ -330,7 +330,7 @@ async def test_a_broken_callback_harms_no_other(
 async def test_close_is_bounded_when_nothing_can_be_written(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("resonate_aio.stores.sqlite_commits._CLOSING_PATIENCE_S", 0.3)
+    monkeypatch.setattr("resonate_aio.stores.sqlite.commits._CLOSING_PATIENCE_S", 0.3)
     store = SqliteStore(path)
     await store.open()
     version = await held(store, "a")

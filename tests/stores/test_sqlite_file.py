@@ -37,11 +37,11 @@ from resonate_aio.protocol.records import Promise, PromiseState, Task, TaskState
 from resonate_aio.protocol.requests import Execute, PromiseGet, TaskGet, TaskRelease
 from resonate_aio.stores.base import LOST
 from resonate_aio.stores.memory import MemoryStore
-from resonate_aio.stores.owner_lock import OwnerLock
 from resonate_aio.stores.sqlite import SqliteStore
-from resonate_aio.stores.sqlite_file import LONGEST_DELAY_S, delay_ms, recover
-from resonate_aio.stores.sqlite_reading import stored_of
-from resonate_aio.stores.sqlite_rows import SCHEMA, SELECT, Stored, upsert, upsert_leaves
+from resonate_aio.stores.sqlite.file import LONGEST_DELAY_S, delay_ms, recover
+from resonate_aio.stores.sqlite.owner_lock import OwnerLock
+from resonate_aio.stores.sqlite.reading import stored_of
+from resonate_aio.stores.sqlite.rows import SCHEMA, SELECT, Stored, upsert, upsert_leaves
 
 
 def mode_of(path: Path) -> int:

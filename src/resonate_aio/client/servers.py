@@ -16,11 +16,11 @@ from ..protocol.requests import Reply, Request
 from ..stores.base import Store
 from ..stores.either import EitherStore
 from ..stores.generations import Generation, generation_at
-from ..stores.http_session import HttpSession
+from ..stores.http.session import HttpSession
 from ..stores.legacy import LegacyStore
-from ..stores.legacy_messages import poll_endpoints
+from ..stores.legacy.messages import poll_endpoints
 from ..stores.remote import RemoteStore
-from ..stores.remote_calls import RemoteCalls
+from ..stores.remote.calls import RemoteCalls
 from ..transports.sse import SseMessages
 from .arguments import ServerArguments
 from .wiring import at_port

@@ -18,7 +18,7 @@ from ..protocol.requests import Message, Reply, Request
 from .answers import tell
 from .base import LOST, Acked, Answered, HintedStore, ParkingStore, Refusal, Store
 from .generations import Generation, generation_at
-from .http_session import HttpSession
+from .http.session import HttpSession
 
 logger = logging.getLogger("resonate_aio.stores.either")
 

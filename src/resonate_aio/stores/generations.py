@@ -22,8 +22,8 @@ from ..backoff import Backoff
 from ..errors import ResonateStoreError
 from ..outage import Outage
 from ..protocol.envelope import salvaged
-from .http_answers import REFUSED, Answer
-from .http_session import HttpSession
+from .http.answers import REFUSED, Answer
+from .http.session import HttpSession
 
 logger = logging.getLogger("resonate_aio.stores.either")
 

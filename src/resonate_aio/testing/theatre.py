@@ -22,10 +22,10 @@ from ..client.resonate import Resonate
 from ..protocol.records import PromiseState
 from ..protocol.requests import PromiseSearch
 from ..runtime.settings import Settings
-from ..stores import sqlite
 from ..stores.base import Store
 from ..stores.memory import MemoryStore
 from ..stores.sqlite import SqliteStore
+from ..stores.sqlite import store as sqlite_store
 from .crashing_store import CrashingStore
 from .forgotten import Forgotten
 from .loop import Killed, SimClock, SimLoop
@@ -143,7 +143,7 @@ class SqliteStage:
         store = self._store
         assert store is not None
         if store._shared is None:  # it was opening or closing: only the file's entry knows
-            store._shared = sqlite._shared.get(sqlite._real(self._path))
+            store._shared = sqlite_store._shared.get(sqlite_store._real(self._path))
         store.crash()
 
     def close(self) -> None:

@@ -1,0 +1,1 @@
+"""HTTP as a store needs it: one session, its retries, what its answers mean."""

@@ -1,0 +1,128 @@
+"""What an HTTP answer says by itself, whatever was asked: done, refused, or trouble.
+
+Trouble is no answer: the request is sent again (law 8). This file opens no connection and
+knows no promise and no task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+import msgspec
+import orjson
+from yarl import URL
+
+from ...errors import ResonateStoreError
+
+REFUSED: Final = frozenset({401, 403})
+"""By these a server refuses credentials."""
+
+_TOO_MANY: Final = 429
+_NOT_SERVED: Final = 501
+_SHOWN: Final = 200
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """A whole HTTP answer."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class TroubleError(Exception):
+    """An answer that says nothing about the request: it is sent again.
+
+    Args:
+        reason: For the log.
+        after_s: How long the other side asked to wait.
+        untouched: The request was surely not carried out.
+    """
+
+    def __init__(self, reason: str, *, after_s: float = 0.0, untouched: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.after_s = after_s
+        self.untouched = untouched
+
+
+def refusal(url: str, answer: Answer) -> ResonateStoreError:
+    """The error that says the server refuses the credentials."""
+    return ResonateStoreError(
+        f"the server at {url} refuses the credentials ({answer.status}"
+        f"{reason_in(answer)}): check token= or auth=, or RESONATE_TOKEN",
+        answer.status,
+    )
+
+
+def check(url: str, answer: Answer, refusals: frozenset[int]) -> None:
+    """What a status says by itself, whoever sent it.
+
+    Args:
+        url: Of the server, for the message.
+        refusals: The statuses by which it refuses credentials and nothing else.
+
+    Raises:
+        ResonateStoreError: The credentials are refused.
+        TroubleError: It is no answer to what was asked.
+    """
+    status = answer.status
+    if status in refusals:
+        raise refusal(url, answer)
+    if status == _TOO_MANY:
+        raise TroubleError("429 too many requests", after_s=retry_after_s(answer), untouched=True)
+    if status >= 500 and status != _NOT_SERVED:
+        raise TroubleError(f"status {status}{reason_in(answer)}", after_s=retry_after_s(answer))
+
+
+def retry_after_s(answer: Answer) -> float:
+    """What a Retry-After header asks for, in seconds; 0 where there is none to read."""
+    text = answer.headers.get("Retry-After", "").strip()
+    if text.isascii() and text.isdigit() and len(text) < 9:
+        return float(text)
+    try:
+        at = parsedate_to_datetime(text)
+    except ValueError:
+        return 0.0
+    if at.tzinfo is None:
+        at = at.replace(tzinfo=UTC)
+    return max((at - datetime.now(UTC)).total_seconds(), 0.0)
+
+
+def reason_in(answer: Answer) -> str:
+    """The start of a short textual answer, for a message; nothing of a page of HTML."""
+    text = answer.body[:_SHOWN].decode(errors="replace").strip()
+    try:
+        found = orjson.loads(answer.body) if text.startswith("{") else None
+    except orjson.JSONDecodeError:
+        found = None
+    if isinstance(found, dict):
+        text = next((str(found[name]) for name in ("data", "error") if name in found), text)
+        text = text[:_SHOWN]
+    if not text or "<" in text:
+        return ""
+    return ", " + (text if text.isprintable() else ascii(text))
+
+
+def checked_url(url: str) -> str:
+    """The URL of a server, without the slash at its end.
+
+    Raises:
+        TypeError, ValueError: It is none, or carries what must not be in one (law 17).
+    """
+    if not isinstance(url, str):
+        raise TypeError(f"url is a string, got {url!r}")
+    parts = URL(url.strip())
+    if parts.scheme not in {"http", "https"} or not parts.host:
+        shown = parts.with_user(None) if parts.host else url
+        raise ValueError(f"url must be http://host:port or https://host:port, got {str(shown)!r}")
+    if parts.user or parts.password:
+        raise ValueError(
+            f"url must not carry credentials ({parts.with_user(None)}): give auth= or token="
+        )
+    if parts.query_string or parts.fragment:
+        raise ValueError(f"url must have no query and no fragment, got {url!r}")
+    return str(parts).rstrip("/")

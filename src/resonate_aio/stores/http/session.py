@@ -1,0 +1,372 @@
+"""One pooled HTTP session with a server: tries again until there is an answer (law 8).
+
+An exchange ends with an answer that its reader could use, or not at all: connections that
+fail, time-outs, statuses of 5xx and 429, and whatever the reader calls `TroubleError` (a page
+of HTML where JSON was due, half an answer) are tried again, each exchange with its own jittered,
+bounded back-off and all of them together with a bounded rate. Only refused credentials (401,
+403) are raised, at once. A lane of its own keeps heartbeats from waiting behind other work.
+With `stream`, the same session opens responses without an end.
+
+What an answer says by itself is `http_answers`' affair. This is the only file of the stores
+that knows aiohttp; it knows no promise and no task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from enum import Enum, auto
+from random import Random
+from typing import Any, Final, TypeVar
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from ...backoff import Backoff
+from ...errors import ResonateStoreError
+from ...outage import Outage
+from .answers import REFUSED, Answer, TroubleError, check, checked_url, refusal
+from .resolver import Resolver
+
+logger = logging.getLogger("resonate_aio.stores.http")
+
+T = TypeVar("T")
+Token = str | Callable[[], str | Awaitable[str]]
+"""A bearer token, or a function that gives the one that is valid now."""
+
+_ANSWER_LIMIT_BYTES: Final = 256 * 1024 * 1024
+_KEEP_ALIVE: Final = (("TCP_KEEPIDLE", 20), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 4))
+
+
+class Lane(Enum):
+    """Which requests an exchange may have to wait behind."""
+
+    WORK = auto()  # at most `connections` at a time
+    BEAT = auto()  # its own: never waits for work
+
+
+class Patience(msgspec.Struct, frozen=True):
+    """How long what may take, in seconds, and how many requests may be under way.
+
+    Attributes:
+        connect_s: Until a connection stands, name lookup and TLS included.
+        answer_s, answer_most_s: From the request to the end of its answer; doubled after each
+            time-out up to the second figure, for a slow server is not a dead one.
+        first_s, most_s: Delays between tries of one exchange.
+        pace_s: Shortest time between two repeated requests of the whole session.
+        connections: Requests under way at a time, heartbeats not counted.
+    """
+
+    connect_s: float = 5.0
+    answer_s: float = 10.0
+    answer_most_s: float = 60.0
+    first_s: float = 0.05
+    most_s: float = 10.0
+    pace_s: float = 0.005
+    connections: int = 64
+
+
+class OpenStream:
+    """A response whose body comes bit by bit."""
+
+    __slots__ = ("_response",)
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self._response.status
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it arrives, until the other side ends it.
+
+        Raises:
+            ConnectionError: The connection broke.
+        """
+        try:
+            async for chunk in self._response.content.iter_any():
+                yield chunk
+        except aiohttp.ClientError as error:
+            raise ConnectionError(str(error)) from error
+
+
+class HttpSession:
+    """One server, seen over pooled connections.
+
+    Constructing opens nothing and needs no loop.
+
+    Args:
+        url: Where the server is; a path in it comes before every path asked for.
+        token: Bearer token; wins over `auth`. It reaches the server and nothing else.
+        auth: User name and password for basic authentication.
+        rng: Where the jitter comes from.
+
+    Raises:
+        ValueError: The URL is none of http or https, or carries credentials.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: Token | None = None,
+        auth: tuple[str, str] | None = None,
+        patience: Patience | None = None,
+        rng: Random | None = None,
+    ) -> None:
+        self._url = checked_url(url)
+        self._token = token
+        self._auth = auth
+        self.patience = patience if patience is not None else Patience()
+        self.rng = rng if rng is not None else Random()  # noqa: S311  jitter is no secret
+        self._session: aiohttp.ClientSession | None = None
+        self._resolver: Resolver | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._work = asyncio.Semaphore(self.patience.connections)
+        self._next_repeat_s = 0.0
+        self._outage = Outage()
+
+    @property
+    def url(self) -> str:
+        """Where the server is."""
+        return str(self._url)
+
+    def __repr__(self) -> str:
+        return f"<HttpSession {self._url}>"  # never a credential (law 17)
+
+    # -- life
+
+    async def open(self) -> None:
+        """Make the pool on the running loop. Idempotent.
+
+        A pool on a loop that was closed under it is left behind.
+        """
+        loop = asyncio.get_running_loop()
+        if self._session is not None and self._loop is loop:
+            return
+        if self._session is not None:
+            with suppress(RuntimeError):  # nothing can be scheduled there any more
+                await self._session.close()
+        self._loop = loop
+        self._work = asyncio.Semaphore(self.patience.connections)
+        self._next_repeat_s = 0.0
+        self._resolver = Resolver()
+        # The semaphore bounds work; a heartbeat or a stream gets a connection whatever is open.
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=0, resolver=self._resolver, socket_factory=_socket
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=True,
+        )
+
+    async def close(self) -> None:
+        """Close every connection. Idempotent; exchanges under way must be cancelled before."""
+        session, self._session = self._session, None
+        if session is not None and self._resolver is not None:
+            await session.close()
+            await self._resolver.close()
+            # A TLS connection says good-bye in the loop's next passes.
+            await asyncio.sleep(0)
+
+    async def token(self) -> str | None:
+        """The bearer token to use now, or None."""
+        given: Any = self._token() if callable(self._token) else self._token
+        if inspect.isawaitable(given):
+            given = await given
+        if given is not None and not isinstance(given, str):
+            raise ResonateStoreError(f"token gave {type(given).__name__}, not a string")
+        return given
+
+    # -- exchanges
+
+    async def exchange(
+        self,
+        method: str,
+        path: str,
+        read: Callable[[Answer], T],
+        *,
+        body: Callable[[str | None], bytes] | bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        lane: Lane = Lane.WORK,
+        tries: int | None = None,
+        refusals: frozenset[int] = REFUSED,
+    ) -> tuple[T, bool]:
+        """Send a request until there is an answer that `read` can use.
+
+        Args:
+            path: Below the session's URL; encoded as it must be on the wire.
+            read: Makes the result of an answer; raises TroubleError for one that is none.
+                Never called for 429, `refusals` and 5xx, but for 501 it is.
+            body: The body, or a function of the token in use: called anew for each try.
+            tries: How often at most; None: until it succeeds or is cancelled.
+            refusals: The statuses by which this server refuses credentials and nothing else.
+
+        Returns:
+            The result, and whether an earlier try may have been carried out too (S60).
+
+        Raises:
+            ResonateStoreError: The credentials are refused (its code is 401 or 403), the tries
+                are used up, or the session is closed.
+        """
+        patience = self.patience
+        backoff = Backoff(patience.first_s, patience.most_s, self.rng)
+        answer_s = patience.answer_s
+        maybe_done = False
+        while True:
+            try:
+                if backoff.failures:
+                    await self._pace()
+                if lane is Lane.WORK:
+                    async with self._work:
+                        answer = await self._send(method, path, body, headers, answer_s)
+                else:
+                    answer = await self._send(method, path, body, headers, answer_s)
+                check(self.url, answer, refusals)
+                result = read(answer)
+            except TroubleError as trouble:
+                maybe_done |= not trouble.untouched
+                reason, after_s = trouble.reason, trouble.after_s
+            except TimeoutError:
+                maybe_done = True
+                reason, after_s = f"no answer within {answer_s:g} s", 0.0
+                answer_s = min(answer_s * 2, patience.answer_most_s)
+            else:
+                self._answered()
+                return result, maybe_done
+            if tries is not None and backoff.failures + 1 >= tries:
+                raise ResonateStoreError(f"{self._url}: {reason}")
+            delay_s = backoff.next_s(after_s)
+            self._say_trouble(f"{method} {path}", reason, delay_s)
+            await asyncio.sleep(delay_s)
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        body: Callable[[str | None], bytes] | bytes | None,
+        headers: Mapping[str, str] | None,
+        answer_s: float,
+    ) -> Answer:
+        session = self._open_session()
+        token = await self.token()
+        data = body(token) if callable(body) else body
+        sent = self._headers(token, headers)
+        if data is not None:
+            sent.setdefault("Content-Type", "application/json")
+        limit = aiohttp.ClientTimeout(total=answer_s, sock_connect=self.patience.connect_s)
+        try:
+            async with session.request(
+                method,
+                self._at(path),
+                data=data,
+                headers=sent,
+                timeout=limit,
+                allow_redirects=False,  # a redirect must not carry the token away
+            ) as response:
+                answer = Answer(response.status, response.headers, await _whole(response))
+        except aiohttp.ConnectionTimeoutError as error:
+            raise TroubleError(f"no connection: {error!r}", untouched=True) from error
+        except aiohttp.ClientConnectorError as error:
+            raise TroubleError(f"no connection: {error}", untouched=True) from error
+        except TimeoutError:
+            raise
+        except (aiohttp.ClientError, OSError) as error:
+            raise TroubleError(f"the connection failed: {error!r}") from error
+        return answer
+
+    def refused(self, answer: Answer) -> ResonateStoreError:
+        """The error that says the server refuses the credentials."""
+        return refusal(self.url, answer)
+
+    async def _pace(self) -> None:
+        """Bound the rate of repeated requests over the whole session."""
+        now_s = asyncio.get_running_loop().time()
+        at_s = max(self._next_repeat_s, now_s)
+        self._next_repeat_s = at_s + self.patience.pace_s
+        if at_s > now_s:
+            await asyncio.sleep(at_s - now_s)
+
+    def _say_trouble(self, what: str, reason: str, delay_s: float) -> None:
+        """A warning when trouble begins, then one a minute: not one a request."""
+        is_worth_it = self._outage.failed(asyncio.get_running_loop().time())
+        level = logging.WARNING if is_worth_it else logging.DEBUG
+        logger.log(level, "%s: %s: %s; tried again in %.2g s", self._url, what, reason, delay_s)
+
+    def _answered(self) -> None:
+        if self._outage.worked():  # as loud as the trouble was: who read that reads this
+            logger.warning("%s: connected again", self._url)
+
+    # -- streams
+
+    @asynccontextmanager
+    async def stream(
+        self, path: str, *, headers: Mapping[str, str] | None = None
+    ) -> AsyncIterator[OpenStream]:
+        """Open a response without an end; how long it may be silent is the caller's affair.
+
+        Raises:
+            ConnectionError, TimeoutError: It could not be opened, or it broke.
+        """
+        session = self._open_session()
+        token = await self.token()
+        sent = self._headers(token, headers)
+        sent.setdefault("Accept", "text/event-stream")
+        sent.setdefault("Cache-Control", "no-store")
+        limit = aiohttp.ClientTimeout(total=None, sock_connect=self.patience.connect_s)
+        try:
+            async with session.get(
+                self._at(path), headers=sent, timeout=limit, allow_redirects=False
+            ) as response:
+                yield OpenStream(response)
+        except aiohttp.ClientError as error:
+            raise ConnectionError(str(error)) from error
+
+    # -- small things
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            raise ResonateStoreError("the store is not open: call open() first")
+        return self._session
+
+    def _headers(self, token: str | None, given: Mapping[str, str] | None) -> dict[str, str]:
+        headers = dict(given) if given is not None else {}
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        elif self._auth is not None:
+            headers["Authorization"] = aiohttp.encode_basic_auth(*self._auth)
+        return headers
+
+    def _at(self, path: str) -> URL:
+        return URL(f"{self._url}{path}", encoded=True)
+
+
+def _socket(address: Any) -> socket.socket:
+    """A socket whose dead peer is noticed, also when nothing is sent on it for hours."""
+    family, kind, protocol = address[:3]
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEP_ALIVE:
+        option = getattr(socket, name, None)  # not on every system
+        if option is not None:
+            made.setsockopt(socket.IPPROTO_TCP, option, value)
+    return made
+
+
+async def _whole(response: aiohttp.ClientResponse) -> bytes:
+    """The whole body, as long as it stays within reason."""
+    parts: list[bytes] = []
+    size_bytes = 0
+    async for chunk in response.content.iter_any():
+        size_bytes += len(chunk)
+        if size_bytes > _ANSWER_LIMIT_BYTES:
+            raise TroubleError(f"an answer of more than {_ANSWER_LIMIT_BYTES} bytes")
+        parts.append(chunk)
+    return b"".join(parts)

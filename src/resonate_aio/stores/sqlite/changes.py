@@ -1,0 +1,113 @@
+"""What one commit covers: records that changed, and who hears of it once they are durable.
+
+Filled and let out on the loop; in between it is the writer's. This file knows no SQL.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterable
+from itertools import chain
+from time import perf_counter
+from typing import Any, Final
+
+from ...machine.machine import PromiseMachine
+from ...protocol.records import Promise, Schedule
+from ...protocol.requests import Message
+from ..base import LOST, Acked, Answered
+from .rows import Stored
+
+_log = logging.getLogger("resonate_aio.stores")
+
+_LOOK_AT_CLOCK: Final = 8
+
+
+class Changes:
+    """Everything that changed since the last hand-over, and who waits for it.
+
+    `changed` has the ids in the order of first change: nothing is durable before what
+    preceded it. `leaves` are the promises without a task and without anybody who waits for
+    them, nearly all of them; `rows` are the others.
+    """
+
+    __slots__ = (
+        "acks",
+        "bad",
+        "changed",
+        "leaves",
+        "messages",
+        "replies",
+        "rows",
+        "schedules",
+    )
+
+    def __init__(self) -> None:
+        self.changed: dict[str, None] = {}
+        self.leaves: dict[str, Promise] = {}
+        self.rows: dict[str, Stored] = {}
+        self.schedules: list[tuple[str, Schedule | None]] = []
+        self.acks: deque[tuple[Acked, Any, Promise]] = deque()
+        self.replies: deque[tuple[Answered, Any, Any]] = deque()
+        self.messages: list[tuple[str, Message]] = []
+        self.bad: set[str] = set()
+
+    def promises(self) -> Iterable[tuple[str, Promise]]:
+        """Every promise it writes, by id."""
+        others = ((id, stored[0]) for id, stored in self.rows.items())
+        return chain(self.leaves.items(), others)
+
+    def take(self, machine: PromiseMachine) -> bool:
+        """Take over the machine's effects; whether there is anything to write."""
+        self.changed, machine.changed = machine.changed, self.changed
+        promises, tasks = machine.promises, machine.tasks
+        callbacks, listeners = machine.callbacks, machine.listeners
+        leaves, rows = self.leaves, self.rows
+        for id in self.changed:
+            if id in tasks or id in callbacks or id in listeners:
+                rows[id] = Stored(
+                    promises[id],
+                    tasks.get(id),
+                    tuple(callbacks.get(id, ())),
+                    tuple(listeners.get(id, ())),
+                )
+            else:
+                leaves[id] = promises[id]
+        if machine.changed_schedules:
+            for id in machine.changed_schedules:
+                self.schedules.append((id, machine.schedules.get(id)))
+            machine.changed_schedules.clear()
+        if machine.outbox:
+            self.messages.extend(machine.outbox.values())
+            machine.outbox.clear()
+        return bool(self.changed or self.schedules)
+
+    def tell(self, slice_s: float) -> bool:
+        """Call the acknowledgements and replies, in order; False when time was up before the last.
+
+        Each may drive a function on, so that many of them take long (law 15).
+        """
+        bad, acks = self.bad, self.acks
+        until = perf_counter() + slice_s
+        told = 0
+        while acks:
+            # Taken out one by one: what was told of is garbage at once, not with the last.
+            acked, context, record = acks.popleft()
+            try:
+                acked(context, LOST if bad and record.id in bad else record)
+            except Exception:  # noqa: BLE001  one listener's fault must not stop the others
+                _log.exception("the callback for promise %r failed", record.id)
+            told += 1
+            if told % _LOOK_AT_CLOCK == 0 and perf_counter() > until:
+                return False
+        replies = self.replies
+        while replies:
+            answered, context, answer = replies.popleft()
+            try:
+                answered(context, answer)
+            except Exception:  # noqa: BLE001  as above
+                _log.exception("the callback for a reply failed")
+            told += 1
+            if told % _LOOK_AT_CLOCK == 0 and perf_counter() > until:
+                break
+        return not replies

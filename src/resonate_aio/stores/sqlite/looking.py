@@ -1,0 +1,69 @@
+"""Look-ups: what memory lacks is read from the file, and stays for as long as it is looked at.
+
+All look-ups of one pass of the loop go to the writer's thread together. This file decides
+nothing: what follows from a row is for those who asked.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+
+from ...errors import ResonateStoreError, UnreadableRecordError
+from .commits import Commits, Then
+from .jobs import Lookup, Lookups
+from .rows import Stored
+
+_log = logging.getLogger("resonate_aio.stores")
+
+
+class Looking(Commits):
+    """A machine in memory that can read the rest of its records from the file."""
+
+    __slots__ = ()
+
+    def _look(self, lookup: Lookup, then: Then) -> None:
+        """Ask the file; `then` goes on from a loop callback. One hand-over per loop pass."""
+        if not self._lookups:
+            loop = self._check_open()
+            self._connected()
+            loop.call_soon(self._begin_lookups)
+        self._lookups.append((lookup, then))
+
+    def _begin_lookups(self) -> None:
+        asked, self._lookups = self._lookups, []
+        if self._writer is None or not asked:
+            return
+        self._lookups_out += 1
+        self._writer.submit(
+            Lookups([lookup for lookup, _ in asked], partial(self._looked_up, asked))
+        )
+
+    def _looked_up(
+        self, asked: list[tuple[Lookup, Then]], _: Lookups, error: Exception | None
+    ) -> None:
+        self._lookups_out -= 1
+        for lookup, then in asked:
+            lookup.error = error or lookup.error
+            loaded = [stored for stored in lookup.found if self._load_one(stored)]
+            try:
+                then(lookup)
+            except Exception:  # noqa: BLE001  the other look-ups must not suffer
+                _log.exception("what followed a look-up failed")
+            for stored in loaded:
+                self._release(stored.promise.id)
+
+    def _load_one(self, stored: Stored) -> bool:
+        """Take a settled row into memory; what is pending is there, or was settled since."""
+        promise = stored.promise
+        if promise.settled_at_ms is None or promise.id in self._machine.promises:
+            return False
+        self._machine.load(*stored)
+        return True
+
+    def _trouble(self, error: Exception | None) -> ResonateStoreError:
+        """What those who asked are told; what cannot be read is named in the log."""
+        if isinstance(error, UnreadableRecordError):
+            self.report([error])
+            return error
+        return ResonateStoreError(f"the store failed: {error}")
