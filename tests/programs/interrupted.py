@@ -7,7 +7,7 @@ from typing import Any
 
 from resonate_aio import Context, Resonate
 
-from .base import World, program
+from .base import FOREVER_S, World, program
 
 
 @program(expected=["timed out", 3])
@@ -311,11 +311,14 @@ async def tried_again_after_timeout(resonate: Resonate, world: World) -> Any:
 async def cut_before_more_arrived(resonate: Resonate, world: World) -> Any:
     """A helper cuts a loser; what arrives later must not look as if it had come before (S4)."""
 
+    async def parked(ctx: Context) -> None:
+        await ctx.sleep(FOREVER_S)
+
     @resonate.register
     async def flow(ctx: Context) -> str:
         async def first() -> str:
             quick = asyncio.create_task(ctx.run(world.echo, 1))
-            loser = asyncio.create_task(ctx.run(world.hang))
+            loser = asyncio.create_task(ctx.run(parked))
             await asyncio.wait([quick, loser], return_when=asyncio.FIRST_COMPLETED)
             loser.cancel()
             await asyncio.wait([loser])
