@@ -32,7 +32,15 @@ from tests.programs.random import (
     program_of,
     smaller,
 )
-from tests.programs.random.nodes import Calls, Cancelled, Limit, Node
+from tests.programs.random.nodes import (
+    Calls,
+    Cancelled,
+    Detached,
+    Limit,
+    Node,
+    Passes,
+    Step,
+)
 
 from resonate_aio import Resonate
 from resonate_aio.execution import body
@@ -127,6 +135,15 @@ def test_an_interruption_is_logged_with_the_result_it_wins_over(
     monkeypatch.setattr(body, "_is_won_over", lambda _: False)
     with pytest.raises(CrashError, match="no longer makes call"):
         survive(program, seed=1, only=points)
+
+
+def test_a_body_that_was_quiet_and_went_on_has_to_come_to_rest_again() -> None:
+    """Found by seed 400257: a helper's bare pass was overtaken by the next input (S6)."""
+    first = Cancelled("n2", Part("n3", (Step("n4", 0.116),)), 1)
+    second = Cancelled("n5", Part("n6", (Passes("n7", 1),)), 0.5)
+    program = Part("n1", (first, second, Detached("n8", 4.0)))
+
+    assert survive(program, seed=257, between=10, random_runs=10).crashes > 20
 
 
 def test_every_kind_of_node_is_generated() -> None:

@@ -53,8 +53,12 @@ class QuietWatch:
         if self._ticking:
             self._scheduler.loop.call_soon(self._tick)
         for body in quiet:
-            self._scheduler.soon(self._rested, body)
+            self._scheduler.soon(self._rested, body, body.activity + body.position)
 
-    def _rested(self, body: LiveBody, _: object = None) -> None:
-        if self._scheduler.is_current(body):
+    def _rested(self, body: LiveBody, seen: int) -> None:
+        if not self._scheduler.is_current(body):
+            return
+        if body.activity + body.position == seen:
             self._give(body)
+        else:  # it was given something meanwhile, and has to come to rest again
+            self._scheduler.consider(body)
