@@ -112,7 +112,10 @@ class Body(Interruptible):
         """
         if call.state is not CALLED:
             raise InternalError(f"call {call.id!r} was asked in state {call.state}")
-        self.refused(call)
+        if self._made is call:  # as `refused`, which nearly every call goes through
+            self._made = None
+        else:
+            self.refused(call)
         call.state = ASKED
         if call.kind is not TIMEOUT:
             self.open_calls += 1

@@ -386,12 +386,12 @@ def _put(state: State, task: Task) -> Task:
 
 def arm(state: State, task: Task) -> None:
     """Arm the lease and the retry of a stored task, and nothing else."""
-    deadlines = state.deadlines
+    deadlines, id = state.deadlines, task.id
     if task.expires_at_ms is not None and task.expires_at_ms < NEVER_MS:
-        deadlines.arm(LEASE, task.id, task.expires_at_ms)
-    else:
-        deadlines.disarm(LEASE, task.id)
+        deadlines.arm(LEASE, id, task.expires_at_ms)
+    elif id in deadlines.armed[LEASE]:
+        deadlines.disarm(LEASE, id)
     if task.retry_at_ms is not None:
-        deadlines.arm(RETRY, task.id, task.retry_at_ms)
-    else:
-        deadlines.disarm(RETRY, task.id)
+        deadlines.arm(RETRY, id, task.retry_at_ms)
+    elif id in deadlines.armed[RETRY]:
+        deadlines.disarm(RETRY, id)

@@ -123,18 +123,17 @@ class Shape:
 
     Args:
         annotation: A resolved type, or `inspect.Parameter.empty` for none.
+
+    Attributes:
+        is_plain_data: Whether decoded JSON is already what the annotation asks for.
     """
 
-    __slots__ = ("_annotation", "_convert", "_is_guess")
+    __slots__ = ("_annotation", "_convert", "_is_guess", "is_plain_data")
 
     def __init__(self, annotation: Any) -> None:
         self._annotation = annotation
         self._convert, self._is_guess = converter(annotation)
-
-    @property
-    def is_plain_data(self) -> bool:
-        """Whether decoded JSON is already what the annotation asks for."""
-        return self._convert is None
+        self.is_plain_data = self._convert is None
 
     def rebuild(self, data: Any) -> Any:
         """Rebuild one value.

@@ -121,7 +121,8 @@ class DurableCall(Call, Coroutine[Any, Any, R], Generic[R]):
     timer: asyncio.TimerHandle | None = None
     decoded: tuple[Any, bool] | None = None
     _driver: Generator[Any, Any, R] | None = None
-    _site: tuple[CodeType, int] | None = None
+    _code: CodeType | None = None  # where it was made
+    _instruction: int = -1
 
     def __init__(
         self,
@@ -142,7 +143,7 @@ class DurableCall(Call, Coroutine[Any, Any, R], Generic[R]):
         if get_ident() != self.home.scheduler.thread:
             raise ContextMisuseError(misuse(self.home, None))
         if site is not None:
-            self._site = (site.f_code, site.f_lasti)
+            self._code, self._instruction = site.f_code, site.f_lasti
         if not self.home.is_dead:
             if self.home.is_over:
                 raise ContextMisuseError(misuse(self.home, branch))
@@ -256,21 +257,19 @@ class DurableCall(Call, Coroutine[Any, Any, R], Generic[R]):
 
     def where(self) -> str:
         """The user's line that made the call, for a message."""
-        if self._site is None:
+        if self._code is None:
             return ""
-        code, instruction = self._site
-        return f" at {code.co_filename}:{_line(code, instruction)}"
+        return f" at {self._code.co_filename}:{_line(self._code, self._instruction)}"
 
     def warn_unasked(self) -> None:
         """The function ended, and this call of it was never awaited or yielded."""
-        if self._site is not None:
-            code, instruction = self._site
+        if self._code is not None:
             warnings.warn_explicit(
                 f"durable call {self.id!r} ({self.kind} {self.branch_name}) was never awaited "
                 "or yielded: nothing ran; use ctx.detached for fire and forget",
                 RuntimeWarning,
-                code.co_filename,
-                _line(code, instruction),
+                self._code.co_filename,
+                _line(self._code, self._instruction),
             )
 
 

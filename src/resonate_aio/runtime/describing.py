@@ -35,7 +35,8 @@ def describe(call: DurableCall[Any], arguments_count: bool) -> None:
         encoding.describe(call)
     elif call.kind is RUN and callee is not None:
         args = call.args
-        callee.check(args, call.kwargs)
+        if call.kwargs or not callee.fewest <= len(args) <= callee.most:
+            callee.check(args, call.kwargs)
         if call.kwargs:
             call.data = encode({"args": args, "kwargs": call.kwargs})
         elif args or callee.kind is not INLINE:

@@ -51,17 +51,18 @@ class Callee:
         name: Its registered name, or `__qualname__` (never a module path, S43).
         version: Its registered version, 1 where it has none.
         takes_plain: No parameter needs rebuilding.
+        fewest, most: How many arguments it takes by position, after the ctx.
         result: How to rebuild its result.
     """
 
     __slots__ = (
         "_by_name",
-        "_fewest",
-        "_most",
         "_rest",
         "_shapes",
+        "fewest",
         "func",
         "kind",
+        "most",
         "name",
         "result",
         "run_prefix",
@@ -87,7 +88,7 @@ class Callee:
         self._shapes: list[Shape] = []
         self._by_name: dict[str, Shape] = {}
         self._rest: tuple[Shape, Shape] = (PLAIN_SHAPE, PLAIN_SHAPE)
-        self._fewest = self._most = 0
+        self.fewest = self.most = 0
         self._read_parameters(hints)
         every = [*self._shapes, *self._by_name.values(), *self._rest]
         self.takes_plain = all(shape.is_plain_data for shape in every)
@@ -97,29 +98,29 @@ class Callee:
         try:
             parameters = list(inspect.signature(self.func).parameters.values())
         except (TypeError, ValueError):
-            self._most = _ANY_NUMBER
+            self.most = _ANY_NUMBER
             return
         if not parameters or parameters[0].kind is inspect.Parameter.KEYWORD_ONLY:
-            self._most = -1
+            self.most = -1
         if parameters and parameters[0].kind is not inspect.Parameter.VAR_POSITIONAL:
             del parameters[0]
         required = [p for p in parameters if p.default is p.empty and p.kind in _POSITIONAL]
-        self._fewest = len(required)
+        self.fewest = len(required)
         if any(p.kind is p.KEYWORD_ONLY and p.default is p.empty for p in parameters):
-            self._fewest = _ANY_NUMBER  # always the long way round
+            self.fewest = _ANY_NUMBER  # always the long way round
         rest, rest_named = self._rest
         for parameter in parameters:
             shape = Shape(hints.get(parameter.name, inspect.Parameter.empty))
             if parameter.kind is parameter.VAR_POSITIONAL:
                 rest = shape
-                self._most = _ANY_NUMBER
+                self.most = _ANY_NUMBER
             elif parameter.kind is parameter.VAR_KEYWORD:
                 rest_named = shape
             else:
                 self._by_name[parameter.name] = shape
                 if parameter.kind is not parameter.KEYWORD_ONLY:
                     self._shapes.append(shape)
-                    self._most += 1
+                    self.most += 1
         self._rest = (rest, rest_named)
 
     def check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -128,8 +129,8 @@ class Callee:
         Raises:
             TypeError: As a direct call of the function would.
         """
-        if not kwargs and self._fewest <= len(args) <= self._most:
-            return
+        if not kwargs and self.fewest <= len(args) <= self.most:
+            return  # callers that make many calls look themselves
         if self.kind is INLINE:
             return
         try:
@@ -153,7 +154,7 @@ class Callee:
         """
         if isinstance(self.func, type):
             raise TypeError(f"{self.name} is a class: register a function")
-        if self._most < 0:
+        if self.most < 0:
             raise TypeError(f"{self.name} takes no argument: its first parameter must be the ctx")
 
     def invocation(self, args: tuple[Any, ...], kwargs: dict[str, Any], version: int) -> str:
