@@ -114,6 +114,7 @@ def test_saga_loses_no_money_to_kill_9(tmp_path: Path) -> None:
 
 
 def test_approval_by_another_task(tmp_path: Path) -> None:
+    """Mission E16: a human in the loop."""
     out = run(tmp_path, "approval.py")
     assert out.splitlines()[0] == (
         "  to the boss: may we buy a chair for 300 EUR? (answers go to chair/approval)"
@@ -183,6 +184,18 @@ Its test, with a client of its own, sends nothing:
     )
 
 
+def test_workers_bound_how_many_execute_at_once(tmp_path: Path) -> None:
+    """Mission E16: worker concurrency."""
+    assert (
+        run(tmp_path, "workers.py")
+        == """\
+workers=None: 6 executions ended, at most 6 at once
+workers=4: 6 executions ended, at most 4 at once
+workers=1: 6 executions ended, at most 1 at once
+"""
+    )
+
+
 def test_versions_run_side_by_side_and_an_edit_is_noticed(tmp_path: Path) -> None:
     ended = end_of(start(tmp_path, "versions.py"))
     assert ended.code == 0
@@ -221,6 +234,7 @@ def test_schedule_leaves_no_tick_out_and_runs_none_twice_across_kill_9(tmp_path:
 
 
 def test_service_answers_202_and_drains_on_sigterm(tmp_path: Path) -> None:
+    """Mission E16: HTTP endpoints of what runs for longer than a request."""
     out = run(tmp_path, "service.py")
     before, after = out.split("The service is started again:")
     assert '202 Location: /orders/42\n  {"id":"order/42","state":"pending"}\n' in before
