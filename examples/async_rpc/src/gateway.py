@@ -20,12 +20,10 @@ from aiohttp import web
 from process import LEASE_S
 
 from resonate_aio import Handle, Resonate
-from resonate_aio.aiohttp import setup
+from resonate_aio.aiohttp import RESONATE, setup
 from resonate_aio.errors import ResonateShutdownError
 
 T = TypeVar("T")
-
-resonate = Resonate.remote(group="gateway", ttl=LEASE_S)
 
 
 def ask(request: web.Request, id: str, target: str, func: str, *args: Any) -> Handle[Any]:
@@ -34,7 +32,8 @@ def ask(request: web.Request, id: str, target: str, func: str, *args: Any) -> Ha
     if not id or not id.isprintable():
         raise web.HTTPBadRequest(text="an id is printable text")
     print(f"{id}: asking {target} for {func}", flush=True)
-    return resonate.options(target=target).rpc(id, func, *args)
+    client = request.config_dict[RESONATE]
+    return client.options(target=target).rpc(id, func, *args)
 
 
 async def ended(waiting: Awaitable[T]) -> T:
@@ -65,7 +64,7 @@ async def fan_out(request: web.Request) -> web.Response:
     return web.json_response({"message": message})
 
 
-def make_app() -> web.Application:
+def make_app(resonate: Resonate) -> web.Application:
     app = web.Application()
     app.router.add_post("/await-chain", await_chain)
     app.router.add_post("/detached-chain", detached_chain)
@@ -74,12 +73,12 @@ def make_app() -> web.Application:
     return app
 
 
-def serve(port: int) -> None:
+def serve(app: web.Application, port: int) -> None:
     """Serve until Ctrl-C or SIGTERM, for this machine only."""
     with socket.create_server(("127.0.0.1", port)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         web.run_app(
-            make_app(),
+            app,
             sock=listener,
             shutdown_timeout=1,  # who waits longer asks again: the id is the same
             print=lambda _: print(f"gateway is running on {url}", flush=True),
@@ -91,7 +90,8 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--port", type=int, default=5000, help="0: any (default: %(default)s)")
+    options = parser.parse_args()
     try:
-        serve(parser.parse_args().port)
+        serve(make_app(Resonate.remote(group="gateway", ttl=LEASE_S)), options.port)
     except OSError as error:
         sys.exit(str(error))
