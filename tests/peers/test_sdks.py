@@ -44,6 +44,7 @@ def test_the_sdk_is_the_version_that_it_is_taken_for(sdk: Sdk) -> None:
 
 @pytest.mark.usefixtures("common_server")
 async def test_we_call_functions_of_the_sdk(peers: Peers, ours: Resonate, name: str) -> None:
+    """Mission E15: with the TypeScript SDK, its service answers us and is in a chain of ours."""
     await peers.worker("sdk")
     sdk = of_group(ours, "sdk")
     assert await sdk.rpc(f"{name}-hello", "hello", "us", "!") == "sdk says hello to us!"
@@ -67,6 +68,7 @@ async def test_we_call_functions_of_the_sdk(peers: Peers, ours: Resonate, name: 
 
 @pytest.mark.usefixtures("common_server", "ours")
 async def test_the_sdk_calls_functions_of_ours(peers: Peers, name: str) -> None:
+    """Mission E15: with the TypeScript SDK, its `beginRpc` and `ctx.rpc` reach services of ours."""
     await peers.worker("sdk")
     assert await peers.sdk_calls(
         "ours",
@@ -161,7 +163,10 @@ async def test_one_chain_through_every_sdk(peers: Peers, ours: Resonate, name: s
 async def test_the_middle_worker_is_killed_and_started_again(
     peers: Peers, ours: Resonate, name: str, middle: str
 ) -> None:
-    """E12, a chain of three: what had finished is not run again, and the answer is right."""
+    """Mission E15: what had finished is not run again, and the answer is right.
+
+    The recovery story (E12) in a chain of three, the SDK in the middle or at both ends.
+    """
     ends = "aio" if middle == "sdk" else "sdk"
     first, last = f"{ends}-first", f"{ends}-last-{name}"
     await peers.worker(first)

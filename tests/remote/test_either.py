@@ -188,6 +188,36 @@ async def _double(ctx: Context, n: int) -> int:
     return 2 * n
 
 
+async def _twice(ctx: Context, n: int) -> int:
+    return await ctx.rpc("_double", await ctx.run(_double, n), returns=int)
+
+
+@asynccontextmanager
+async def _server_of(generation: Generation) -> AsyncIterator[str]:
+    if generation is Generation.LEGACY:
+        async with FakeServer().running() as legacy:
+            yield legacy.url
+    else:
+        async with Server(MemoryStore(), port=0) as current:
+            yield current.url
+
+
+@pytest.mark.parametrize("spoken", Generation)
+async def test_a_client_speaks_to_a_server_of_either_generation(spoken: Generation) -> None:
+    """Mission P23: nothing says which it is; calls, results and promises are the same."""
+    async with _server_of(spoken) as url:
+        assert await generation(url) is spoken
+        worker, caller = Resonate(url=url), Resonate(url=url, group="caller")
+        for function in (_double, _twice):
+            worker.register(function)
+        async with worker, caller, asyncio.timeout(20):
+            assert await caller.options(target="default").rpc("a", "_twice", 10) == 40
+            assert await worker.run("a", _twice, 99) == 40
+            await caller.promises.create("asked", timeout_in=60)
+            await worker.promises.resolve("asked", value="yes")
+            assert await caller.get("asked") == "yes"
+
+
 async def test_a_client_may_be_there_before_its_server() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -228,6 +228,7 @@ async def play(stage: Stage, client: Resonate, name: str, kill: Kill) -> None:
 @pytest.mark.timeout(60 + 20 * KILLS)
 @pytest.mark.parametrize("which", servers())
 async def test_kills_everywhere_lose_nothing_and_repeat_nothing(which: str, tmp_path: Path) -> None:
+    """Mission E13: whichever process of the chain crashes, at whichever line, server included."""
     run = uuid.uuid4().hex[:6]  # a server that is not ours may know earlier runs
     with running(which, tmp_path) as server:
         can_be_killed = getattr(server, "can_be_killed", True)
