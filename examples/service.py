@@ -99,11 +99,13 @@ async def play() -> None:
         async with running_service(folder) as (service, url), ClientSession(url) as client:
             await show_answer(client, "POST", "/orders", {"number": 42, "item": "kettle"})
             await show_answer(client, "GET", "/orders/42")
-            waiting = asyncio.create_task(show_answer(client, "GET", "/orders/42?wait=30"))
-            await asyncio.sleep(0.5)
-            print("\nSIGTERM: who waits is answered, what is recorded waits for the next process")
-            service.send_signal(signal.SIGTERM)
-            await waiting
+            async with asyncio.TaskGroup() as customers:
+                customers.create_task(show_answer(client, "GET", "/orders/42?wait=30"))
+                await asyncio.sleep(0.5)
+                print(
+                    "\nSIGTERM: who waits is answered, what is recorded waits for the next process"
+                )
+                service.send_signal(signal.SIGTERM)
         print("\nThe service is started again:")
         async with running_service(folder) as (service, url), ClientSession(url) as client:
             await show_answer(client, "GET", "/orders/42?wait=30")

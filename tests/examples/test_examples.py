@@ -227,10 +227,10 @@ def test_schedule_leaves_no_tick_out_and_runs_none_twice_across_kill_9(tmp_path:
     before, killed, after = (
         [(tick - start_s) % 86_400 for tick in ticks_of(out)] for out in (first, second, third)
     )
-    assert {*before, *killed, *after} == set(range(after[-1] + 1))
+    assert {*before, *killed, *after} == set(range(max(after) + 1))
     assert not {*before} & {*killed, *after}  # what was recorded struck once
     assert len({*killed} & {*after}) <= 1  # what was killed as it struck may strike again
-    assert sorted({*after}) == after
+    assert sorted({*after}) == sorted(after)  # once each; those it missed run at the same time
 
 
 def test_service_answers_202_and_drains_on_sigterm(tmp_path: Path) -> None:

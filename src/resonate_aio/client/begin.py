@@ -101,7 +101,7 @@ class Begin:
             return
         if promise is not None and is_pending(promise) and worker is not None:
             core.held_here(handle)
-            worker.begin(reply, self._callee, self._options, self.args, core.ended_here)
+            worker.begin(reply, self._callee, self._options, self.args, core.on_ended)
         else:
             core.stored(handle, reply)
 

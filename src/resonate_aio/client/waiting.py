@@ -29,6 +29,7 @@ class Waiting:
         self.store = store
         self._handles: dict[str, list[Handle[Any]]] = {}
         self._watched: set[str] = set()
+        self.on_ended = self.ended_here  # bound once: every execution that runs here holds it
 
     def stored(self, handle: Handle[Any], reply: Reply) -> None:
         """The store answered for the promise of this handle."""

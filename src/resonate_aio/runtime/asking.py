@@ -46,11 +46,20 @@ _PENDING = PromiseState.PENDING
 class Asking:
     """The scheduler's way to the store."""
 
-    __slots__ = ("_arguments_count", "_default_s", "_in_process", "_now_ms", "_scheduler", "_store")
+    __slots__ = (
+        "_arguments_count",
+        "_default_s",
+        "_drive",
+        "_in_process",
+        "_now_ms",
+        "_scheduler",
+        "_store",
+    )
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
         self._store = scheduler.store
+        self._drive = scheduler.drive  # bound once, as the next one
         self._now_ms = scheduler.clock.now_ms
         self._in_process = scheduler.store.in_process
         self._arguments_count = scheduler.settings.check_arguments
@@ -86,7 +95,7 @@ class Asking:
             self._scheduler.executions.stopped(execution, error)
             raise
         if decision is DRIVE:
-            self._scheduler.soon(self._scheduler.drive, call)
+            self._scheduler.soon(self._drive, call)
         elif decision is not None:
             self._act(call, decision)
 
@@ -283,7 +292,7 @@ class Asking:
     def _act(self, call: DurableCall[Any], decision: Decision) -> None:
         scheduler = self._scheduler
         if decision is DRIVE:
-            scheduler.soon(scheduler.drive, call)
+            scheduler.soon(self._drive, call)
         elif decision is WATCH:
             if call.kind is DETACHED:
                 self._detached(call)

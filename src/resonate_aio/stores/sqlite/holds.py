@@ -27,7 +27,8 @@ class Hold:
         self.found: list[Promise] | None = None
         # There may be many thousand holds: most never keep a record or cover a second tree.
         self.kept: dict[str, None] | None = None
-        self.trees: tuple[str, ...] = (root,)
+        self.trees: tuple[str, ...] = ()
+        """The explicit ids that it covers beside its root."""
 
 
 class Holds:
@@ -62,7 +63,7 @@ class Holds:
 
     def cover(self, hold: Hold, tree: str) -> None:
         """Let the hold cover the ids below this explicit id too."""
-        if tree not in hold.trees:
+        if tree != hold.root and tree not in hold.trees:
             hold.trees = (*hold.trees, tree)
             self._by_tree[tree] = (*self._by_tree.get(tree, ()), hold)
 
@@ -71,7 +72,7 @@ class Holds:
         if root not in self.known:
             return False
         trees = self.by_root[root].trees
-        return any(prefix in trees for prefix in prefixes(id))
+        return any(prefix == root or prefix in trees for prefix in prefixes(id))
 
     def keep(self, hold: Hold, id: str) -> None:
         """Keep the record in memory for as long as the hold lasts."""
@@ -114,7 +115,7 @@ class Holds:
         """
         del self.by_root[hold.root]
         self.known.pop(hold.root, None)
-        for tree in hold.trees:
+        for tree in (hold.root, *hold.trees):
             holds = self._by_tree[tree]
             if len(holds) == 1:
                 del self._by_tree[tree]
