@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import subprocess
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Collection, Coroutine, Iterator
@@ -17,7 +18,7 @@ from typing import Any, TypeVar
 
 from resonate_aio import Resonate
 
-from .person import ROOT, read_until, start
+from .person import PATIENCE_S, ROOT, read_until, start
 
 FOLDER = ROOT / "examples" / "async_rpc"
 LETTERS = "abcdefghi"
@@ -40,13 +41,23 @@ class Application:
         self.server_url = re.findall(r"Serving on (http://127.0.0.1:\d+)", self.out)[0]
 
     def read(self, text: str) -> None:
-        """Wait until it prints this."""
-        if text not in self.out:
+        """Wait until it prints this; what never prints it is ended, which ends the wait."""
+        if text in self.out:
+            return
+        patience = threading.Timer(PATIENCE_S, self.process.terminate)
+        patience.start()
+        try:
             self.out += read_until(self.process, text)
+        finally:
+            patience.cancel()
 
     def read_line(self) -> None:
         """Wait until it prints something."""
-        self.out += read_until(self.process, "\n")
+        before, self.out = self.out, ""
+        try:
+            self.read("\n")
+        finally:
+            self.out = before + self.out
 
     def post(self, path: str) -> tuple[int, Any]:
         """The status and the body of the answer to a request."""
