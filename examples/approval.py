@@ -95,6 +95,7 @@ if __name__ == "__main__":
         else:
             asyncio.run(ask(arguments.id, leave=arguments.leave))
     except KeyboardInterrupt:
-        sys.exit("\ninterrupted; run it again to go on")
+        print("\ninterrupted; run it again to go on", file=sys.stderr)
+        sys.exit(130)
     except StoreOwnedError as error:
         sys.exit(str(error))

@@ -60,7 +60,13 @@ async def count(start: int) -> None:
 
 def run_child(folder: str, start: int) -> subprocess.Popen[str]:
     command = [sys.executable, os.path.realpath(__file__), "--child", "--start", str(start)]
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        text=True,
+        process_group=0,  # Ctrl-C reaches the villain only, who ends the child
+    )
 
 
 def lines_of(child: subprocess.Popen[str]) -> Iterator[str]:

@@ -46,6 +46,7 @@ if __name__ == "__main__":
     try:
         asyncio.run(main(arguments.id, arguments.seconds))
     except KeyboardInterrupt:
-        sys.exit("\ninterrupted; the alarm stays set")
+        print("\ninterrupted; the alarm stays set", file=sys.stderr)
+        sys.exit(130)
     except StoreOwnedError as error:
         sys.exit(str(error))

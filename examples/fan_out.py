@@ -59,6 +59,7 @@ if __name__ == "__main__":
     try:
         asyncio.run(main(arguments.id, arguments.districts))
     except KeyboardInterrupt:
-        sys.exit("\ninterrupted; run it again to go on")
+        print("\ninterrupted; run it again to go on", file=sys.stderr)
+        sys.exit(130)
     except StoreOwnedError as error:
         sys.exit(str(error))

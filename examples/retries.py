@@ -26,13 +26,14 @@ async def fetch_rate(ctx: Context, currency: str) -> float:
     """Fails twice, then works; `ctx.info.attempt` counts from 1."""
     if ctx.info.attempt < 3:
         raise ConnectionError(f"no answer to attempt {ctx.info.attempt}")
+    print(f"  the rate of {currency} at attempt {ctx.info.attempt}")
     return {"EUR": 1.0, "USD": 0.92}[currency]
 
 
 async def charge(ctx: Context, card: str, amount: float) -> str:
     if card == "expired":
         raise CardRefusedError(f"card {card!r} was refused")
-    return f"charged {amount:.2f} EUR to card {card!r} at attempt {ctx.info.attempt}"
+    return f"charged {amount:.2f} EUR to card {card!r}"
 
 
 @resonate.register

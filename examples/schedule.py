@@ -52,6 +52,8 @@ if __name__ == "__main__":
     try:
         asyncio.run(main(arguments.seconds, arguments.leave))
     except KeyboardInterrupt:
-        sys.exit("\ninterrupted; the ticks go on in the file until a run deletes the schedule")
+        told = "interrupted; the ticks go on in the file until a run deletes the schedule"
+        print(f"\n{told}", file=sys.stderr)
+        sys.exit(130)
     except StoreOwnedError as error:
         sys.exit(str(error))

@@ -117,7 +117,10 @@ async def running_service(folder: str) -> AsyncIterator[tuple[asyncio.subprocess
     """The service as a process of its own, and its URL; what it prints is shown."""
     command = [sys.executable, PROGRAM, "--serve", "--port", "0"]
     service = await asyncio.create_subprocess_exec(
-        *command, cwd=folder, stdout=asyncio.subprocess.PIPE
+        *command,
+        cwd=folder,
+        stdout=asyncio.subprocess.PIPE,
+        process_group=0,  # Ctrl-C reaches the customer only, who ends the service
     )
     assert service.stdout is not None
     try:
@@ -162,6 +165,7 @@ if __name__ == "__main__":
         else:
             asyncio.run(play())
     except KeyboardInterrupt:
-        sys.exit("\ninterrupted")
+        print("\ninterrupted", file=sys.stderr)
+        sys.exit(130)
     except (StoreOwnedError, OSError) as error:
         sys.exit(str(error))

@@ -112,7 +112,8 @@ if __name__ == "__main__":
         try:
             is_right = asyncio.run(tell(Fleet(settings, gateway_port=options.port, db=db), log))
         except asyncio.CancelledError:
-            sys.exit("\ninterrupted")
+            print("\ninterrupted", file=sys.stderr)
+            sys.exit(130)
         except DiedError as died:
             sys.exit(str(died))
     sys.exit(0 if is_right else 1)

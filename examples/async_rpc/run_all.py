@@ -74,6 +74,7 @@ if __name__ == "__main__":
             )
         )
     except asyncio.CancelledError:
-        sys.exit("\ninterrupted")
+        print("\ninterrupted", file=sys.stderr)
+        sys.exit(130)
     except DiedError as died:
         sys.exit(str(died))

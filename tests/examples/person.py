@@ -12,8 +12,6 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
 PATIENCE_S = 40
-INTERRUPTED = "interrupted"
-"""What an example says on Ctrl-C."""
 
 ENVIRONMENT = {
     **{name: value for name, value in os.environ.items() if not name.startswith("RESONATE_")},
@@ -44,6 +42,7 @@ def start(
         stdout=subprocess.PIPE,
         stderr=stderr,
         text=True,
+        process_group=0,  # as a terminal starts it: Ctrl-C goes to all of the group
     )
 
 

@@ -39,7 +39,7 @@ def application(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Applicatio
     finally:
         made.process.kill()
         made.process.communicate()
-    assert ended == Ended(1, ended.out, "\ninterrupted\n")
+    assert ended == Ended(130, ended.out, "\ninterrupted\n")
     assert "Traceback" not in made.out + ended.out
     assert not [children[pid] for pid in children if still_runs(pid)]
 
@@ -263,7 +263,7 @@ def test_the_story_can_be_interrupted(number: signal.Signals, tmp_path: Path) ->
     assert len(children) == 4  # the fifth was just killed
     process.send_signal(number)
     ended = end_of(process)
-    assert (ended.code, ended.err) == (1, "\ninterrupted\n")
+    assert (ended.code, ended.err) == (130, "\ninterrupted\n")
     assert "Traceback" not in ended.out
     assert not [children[pid] for pid in children if still_runs(pid)]
 

@@ -69,13 +69,13 @@ def test_fan_out_is_interrupted_without_a_traceback(tmp_path: Path) -> None:
     while not (tmp_path / "fan_out.db").exists():
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    assert end_of(process) == (1, "", "\ninterrupted; run it again to go on\n")
+    assert end_of(process) == (130, "", "\ninterrupted; run it again to go on\n")
 
 
 def test_retries_until_it_works_and_not_where_that_is_pointless(tmp_path: Path) -> None:
     out = run(tmp_path, "retries.py")
     assert out.count("'pay-1.1' failed in attempt") == 2
-    assert "charged 9.20 EUR to card 'gold' at attempt 1\n" in out
+    assert "  the rate of USD at attempt 3\ncharged 9.20 EUR to card 'gold'\n" in out
     assert "'pay-2.2' failed" not in out
     assert out.endswith("not paid: card 'expired' was refused\n")
 
