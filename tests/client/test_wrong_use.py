@@ -14,6 +14,7 @@ from resonate_aio.errors import (
     ResonateStoreError,
     ValueCodecError,
 )
+from resonate_aio.retry_policies import Never
 
 
 async def leaf(ctx: Context, value: int) -> int:
@@ -78,6 +79,46 @@ async def test_a_function_without_ctx_is_refused_at_once() -> None:
         resonate.register(wrong)
     with pytest.raises(FunctionNotFoundError, match="nothing"):
         resonate.run("a", "nothing")
+
+
+async def nothing_at_all() -> int:
+    return 1
+
+
+async def only_named(**settings: int) -> int:
+    return 1
+
+
+@pytest.mark.parametrize("without", [nothing_at_all, only_named])
+async def test_a_step_without_a_ctx_parameter_is_told_so(without: Any) -> None:
+    """P15: the first parameter is the ctx, also of what is not registered."""
+    async with Resonate() as resonate:
+
+        @resonate.register
+        async def flow(ctx: Context) -> str:
+            with pytest.raises(TypeError, match="takes no argument: its first parameter must be"):
+                await ctx.run(without)
+            return "went on"
+
+        assert await resonate.run("a", flow) == "went on"
+
+
+@pytest.mark.parametrize("as_root", [True, False])
+async def test_a_plain_def_that_makes_a_ctx_call_is_told_what_to_write(as_root: bool) -> None:
+    """S23: not that the call is outside of its function, for it is inside."""
+
+    def step(ctx: Context) -> Any:
+        return ctx.run(leaf, 1)
+
+    async with Resonate() as resonate:
+
+        @resonate.register
+        async def flow(ctx: Context) -> Any:
+            return await ctx.run(step).options(retry_policy=Never())
+
+        once = resonate.options(retry_policy=Never())
+        with pytest.raises(ContextMisuseError, match=r"step'.* is a plain def.*`async def`.*gener"):
+            await once.run("a", resonate.register(step) if as_root else flow)
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ _SAID: set[tuple[str, str]] = set()
 _MOST_SAID = 1000
 _ANY_NUMBER = 1 << 30
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_BY_NAME_ONLY = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
 
 
 class FunctionKind(Enum):
@@ -100,7 +101,7 @@ class Callee:
         except (TypeError, ValueError):
             self.most = _ANY_NUMBER
             return
-        if not parameters or parameters[0].kind is inspect.Parameter.KEYWORD_ONLY:
+        if not parameters or parameters[0].kind in _BY_NAME_ONLY:
             self.most = -1
         if parameters and parameters[0].kind is not inspect.Parameter.VAR_POSITIONAL:
             del parameters[0]
@@ -133,6 +134,7 @@ class Callee:
             return  # callers that make many calls look themselves
         if self.kind is INLINE:
             return
+        self._refuse_without_parameters()
         try:
             inspect.signature(self.func).bind(None, *args, **kwargs)
         except TypeError as error:
@@ -154,6 +156,9 @@ class Callee:
         """
         if isinstance(self.func, type):
             raise TypeError(f"{self.name} is a class: register a function")
+        self._refuse_without_parameters()
+
+    def _refuse_without_parameters(self) -> None:
         if self.most < 0:
             raise TypeError(f"{self.name} takes no argument: its first parameter must be the ctx")
 

@@ -7,6 +7,7 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 from ..execution.branch import Branch
+from .functions import PLAIN
 
 if TYPE_CHECKING:
     from .bodies import LiveBody
@@ -35,6 +36,12 @@ class Dying:
 
 def misuse(home: LiveBody, branch: Branch | None) -> str:
     """What to say to somebody who makes a ctx call from where none may be made (S23)."""
+    callee = home.call.callee
+    if callee is not None and callee.kind is PLAIN:
+        return (
+            f"{callee.name!r} ({home.id!r}) is a plain def: it runs on a thread and makes no ctx "
+            "calls: make it an `async def` that awaits them, or a generator that yields them"
+        )
     if home.is_over:
         return (
             f"a ctx call was made with the context of {home.id!r} after that function had ended: "
