@@ -14,7 +14,7 @@ import pytest
 from tests.client.lives import Lives, ticks, utc, where
 
 from resonate_aio import Context, Resonate
-from resonate_aio.errors import ResonateError, ResonateStoreError
+from resonate_aio.errors import FunctionNotFoundError, ResonateError, ResonateStoreError
 from resonate_aio.machine.cron import fault_of
 from resonate_aio.protocol.records import PromiseState
 
@@ -240,9 +240,21 @@ async def test_function_and_cron_in_either_order(arguments: tuple[Any, ...]) -> 
 async def test_wrong_schedules_store_nothing(arguments: tuple[Any, ...], message: str) -> None:
     """It must show 5: refused at the call."""
     async with Resonate() as resonate:
+        resonate.register(nightly)
         with pytest.raises((TypeError, ValueError, ResonateError), match=message):
             await resonate.schedule(*arguments)
         assert [s async for s in resonate.schedules.search()] == []
+
+
+@pytest.mark.parametrize("unknown", [nightly, lambda ctx: 1])
+async def test_a_schedule_takes_no_function_object_that_is_not_registered(unknown: Any) -> None:
+    """Mission K20: each tick would leave an execution that nobody can run; a name may be theirs."""
+    async with Resonate() as resonate:
+        for arguments in ((unknown, "@daily"), ("@daily", unknown)):
+            with pytest.raises(FunctionNotFoundError, match="is not registered: put @resonate"):
+                await resonate.schedule("s", *arguments)
+        assert [s async for s in resonate.schedules.search()] == []
+        assert (await resonate.schedule("s", "nightly", "@daily")).id == "s"
 
 
 @pytest.mark.parametrize(

@@ -85,22 +85,44 @@ async def test_rpc_takes_a_function_that_is_registered_elsewhere() -> None:
     """Mission K6, K22: by reference and by name, without a registration of its own."""
     store = MemoryStore()
     asking, working = Resonate(store=store, group="asking"), Resonate(store=store)
-    working.register(echo)
+    known_there = working.register(echo)
 
     async def nested(ctx: Context) -> str:
         return "nested"
 
-    working.register(nested, version=2)
+    nested_there = working.register(nested, version=2)
     async with asking, working:
-        assert await asking.rpc("a", echo, 1) == [1, False]
+        assert await asking.rpc("a", known_there, 1) == [1, False]
         assert await asking.rpc("b", "echo", 2) == [2, False]
-        assert await asking.rpc("c", nested) == "nested", "by the name it is registered under"
+        assert await asking.rpc("c", nested_there) == "nested", "by its registered name"
 
         @asking.register
         async def flow(ctx: Context) -> list[Any]:
-            return [await ctx.rpc(echo, 3), await ctx.rpc(nested)]
+            return [await ctx.rpc(known_there, 3), await ctx.rpc(nested_there)]
 
         assert await asking.run("d", flow) == [[3, False], "nested"]
+
+
+async def test_a_function_object_that_is_not_registered_is_refused_by_rpc_too() -> None:
+    """Mission K22: as `run` does; only a name may be unknown here. Nothing is stored."""
+    async with Resonate() as resonate:
+
+        @resonate.register
+        async def flow(ctx: Context) -> str:
+            with pytest.raises(FunctionNotFoundError, match="'echo' is not registered: put @reso"):
+                ctx.rpc(echo, 1)
+            with pytest.raises(FunctionNotFoundError, match="'echo' is not registered"):
+                ctx.detached(echo, 1)
+            return "went on"
+
+        for start in (resonate.rpc, resonate.begin_rpc):
+            with pytest.raises(FunctionNotFoundError, match=r"'echo' is not registered.*its name"):
+                start("a", echo, 1)
+            with pytest.raises(FunctionNotFoundError, match="<lambda>"):
+                start("a", lambda ctx: 1)
+        with pytest.raises(ResonateStoreError, match="nothing was started under it"):
+            await resonate.get("a")
+        assert await resonate.run("b", flow) == "went on"
 
 
 async def test_names_that_nobody_registered() -> None:

@@ -35,7 +35,6 @@ class Registry:
         self._by_func: dict[Any, Callee] = {}
         self._listeners: list[Callable[[], None]] = []
         self.seen: dict[Any, Callee] = {}
-        self._elsewhere: dict[Any, Callee] = {}
         self._hints: dict[str, str] = {}
 
     def add(self, func: Callable[..., Any], name: str | None, version: int) -> Callee:
@@ -68,7 +67,6 @@ class Registry:
         self._by_name.setdefault(name, {})[version] = callee
         self._by_func[func] = callee
         self.seen.clear()
-        self._elsewhere.clear()
         self._hints.clear()
         for heard in self._listeners:
             heard()
@@ -174,29 +172,32 @@ class Registry:
     def remote_of(self, func: Any) -> Callee:
         """The callee of a function that runs elsewhere, by the name it has to have there.
 
-        One that is not registered here is asked for as `register` would name it, in its newest
-        version.
-
         Raises:
+            FunctionNotFoundError: It is not registered here. Asked for by its name it could wait
+                for a worker for ever, unnoticed; a lambda would for sure.
             TypeError: It is no function.
         """
         callee = getattr(func, "callee", None)
         if isinstance(callee, Callee):  # it says itself which registration it stands for
             return callee
-        try:
-            return self._elsewhere[func]
-        except (KeyError, TypeError):
-            pass
         callee = self.of(func)
         if callee is None:
-            callee = Callee(func, getattr(func, "__name__", None))
-            callee.version = 0
-        _keep(self._elsewhere, func, callee)
+            if not callable(func):
+                raise TypeError(f"expected a function, got {type(func).__name__}: {func!r}")
+            raise not_registered(func, ", or give its name where only another process runs it")
         return callee
 
     def on_change(self, heard: Callable[[], None]) -> None:
         """Call this whenever a function is registered."""
         self._listeners.append(heard)
+
+
+def not_registered(func: Any, otherwise: str = "") -> FunctionNotFoundError:
+    """The error about a function object that has to be registered and is not."""
+    return FunctionNotFoundError(
+        f"{getattr(func, '__qualname__', func)!r} is not registered: put "
+        f"@resonate.register on it, or call resonate.register(func){otherwise}"
+    )
 
 
 def _keep(seen: dict[Any, Callee], func: Any, callee: Callee) -> None:

@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, overload
 
 from ..encoders import Encoder
-from ..errors import FunctionNotFoundError
 from ..execution.attempts import RetryPolicy
 from ..protocol.values import PLAIN_SHAPE, Shape
 from ..runtime.functions import Callee, Remote
@@ -16,6 +15,7 @@ from .context import Context
 from .core import ClientCore
 from .function import Function
 from .handle import Handle
+from .registry import not_registered
 from .stored import shape_of
 
 P = ParamSpec("P")
@@ -189,8 +189,8 @@ class Starting:
     def rpc(self, id: str, func: Any, *args: Any, **kwargs: Any) -> Handle[Any]:
         """Start a function in another process (`options(target=...)`); returns a handle at once.
 
-        A function given by name need not be registered here. Without a target any worker of
-        the group `default` takes it (S65). Otherwise as `begin_run`.
+        A function given by name need not be registered here: where it runs, it is. Without a
+        target any worker of the group `default` takes it (S65). Otherwise as `begin_run`.
         """
         shape = _returns(func, kwargs)
         callee = (
@@ -246,10 +246,7 @@ class Starting:
         else:
             callee = registry.of(func)
         if callee is None:
-            raise FunctionNotFoundError(
-                f"{getattr(func, '__qualname__', func)!r} is not registered: put "
-                "@resonate.register on it, or call resonate.register(func)"
-            )
+            raise not_registered(func)
         return registry.find(callee.name, version) if version else callee
 
 
