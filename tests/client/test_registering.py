@@ -12,7 +12,9 @@ import pytest
 
 from resonate_aio import Context, Function, Registry, Resonate
 from resonate_aio.client.function import CoroutineFunction, GeneratorFunction, PlainFunction
+from resonate_aio.encoders import JsonEncoder
 from resonate_aio.errors import FunctionNotFoundError
+from resonate_aio.stores.memory import MemoryStore
 
 
 async def greet(ctx: Context, name: str = "you") -> str:
@@ -148,6 +150,39 @@ async def test_no_version_is_the_newest_and_is_not_written(
         resonate.register(two, name="f", version=2)
         assert await resonate.rpc("b", "f") == 2
         assert not caplog.records
+
+
+async def test_a_release_makes_no_request_that_is_repeated_another(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """S29a: who names no version asks for what was asked for before; other calls are told."""
+
+    async def one(ctx: Context, value: int) -> int:
+        return 1
+
+    async def two(ctx: Context, value: int) -> int:
+        return 2
+
+    store = MemoryStore()
+    async with Resonate(store=store) as resonate:
+        resonate.register(one, name="f", version=1)
+        await resonate.run("done", "f", 7)
+        packed = resonate.options(encoder=JsonEncoder())
+        await packed.run("packed", "f", 7)
+    async with Resonate(store=store) as resonate:
+        resonate.register(one, name="f", version=1)
+        second = resonate.register(two, name="f", version=2)
+        caplog.clear()
+        assert await resonate.run("done", "f", 7) == 1
+        assert await second.run("done", 7) == 1
+        assert await resonate.options(version=0).run("done", "f", 7) == 1
+        assert await resonate.rpc("done", second, 7) == 1
+        assert await resonate.options(encoder=JsonEncoder()).run("packed", "f", 7) == 1
+        assert "joined" not in caplog.text
+        for run, value in ((resonate.options(version=2).run, 7), (resonate.run, 8)):
+            caplog.clear()
+            assert await run("done", "f", value) == 1
+            assert "'done' exists already and is joined" in caplog.text
 
 
 async def test_one_function_under_two_names() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ResonateShutdownError, ValueCodecError
-from ..protocol.records import is_pending
+from ..protocol.records import Promise, is_pending
 from ..protocol.requests import PromiseGet, Reply, Request, TaskCreate, TaskRelease
 from ..protocol.values import decode
 from ..runtime.functions import Callee
@@ -116,7 +116,7 @@ class Begin:
             self._post(TaskRelease(handle.id, reply.task.version), _nothing)
         if not is_refused:
             core.stored(handle, reply)
-            core.warn_of_other(promise, self._create)
+            self._warn_of_other(promise)
         return True
 
     def _joined(self, reply: Reply) -> None:
@@ -125,7 +125,16 @@ class Begin:
             return
         core.stored(handle, reply)
         if promise is not None and not _is_same(promise.param.data, self._data):
-            core.warn_of_other(promise, self._create)
+            self._warn_of_other(promise)
+
+    def _warn_of_other(self, promise: Promise) -> None:
+        """Say that the id stands for another call, unless a release alone made it another.
+
+        Who names no version means the newest, which changes: a request that is repeated after a
+        release asks for what it asked for before.
+        """
+        if self._options.version or not _is_other_version(promise.param.data, self._data):
+            self._core.warn_of_other(promise, self._create)
 
 
 def _is_same(recorded: str | None, asked: str) -> bool:
@@ -137,6 +146,25 @@ def _is_same(recorded: str | None, asked: str) -> bool:
     if '"encoder"' not in recorded or '"encoder"' not in asked:
         return recorded == f'{asked[:-1]},"version":0}}'  # as legacy servers hold it
     return bool(_without_arguments(recorded) == _without_arguments(asked))
+
+
+def _is_other_version(recorded: str | None, asked: str) -> bool:
+    """Whether the version is all in which two calls differ."""
+    if recorded is None:
+        return False
+    calls = []
+    for data in (recorded, asked):
+        try:
+            call = decode(data)
+        except ValueCodecError:
+            return False
+        if not isinstance(call, dict):
+            return False
+        call["version"] = 0
+        if "encoder" in call:  # what it wrote may differ each time (K9)
+            call["args"] = call["kwargs"] = None
+        calls.append(call)
+    return bool(calls[0] == calls[1])
 
 
 def _without_arguments(data: str) -> Any:
