@@ -233,7 +233,23 @@ async def test_unknown_ones_are_404() -> None:
 async def test_wait_is_a_number_of_seconds(wait: str) -> None:
     async with served(application(Resonate())) as client:
         await client.post("/checkout/1")
-        assert (await client.get(f"/orders/1?wait={wait}")).status == 400
+        answer = await client.get(f"/orders/1?wait={wait}")
+        assert answer.status == 400
+        assert await answer.text() == "wait is a number of seconds, zero or more"
+
+
+@pytest.mark.parametrize(
+    ("app", "client", "told"),
+    [
+        (5, Resonate(), r"takes an aiohttp web\.Application, got 5"),
+        (web.Application(), 5, r"takes the client as its second argument, got 5"),
+        (web.Application(), Resonate, r"the client as its second argument, got <class"),
+        (Resonate(), web.Application(), r"takes an aiohttp web\.Application, got <"),
+    ],
+)
+def test_setup_looks_at_its_arguments_at_once(app: Any, client: Any, told: str) -> None:
+    with pytest.raises(TypeError, match=told):
+        setup(app, client)
 
 
 async def test_nobody_waits_longer_than_allowed() -> None:

@@ -71,9 +71,15 @@ def setup(
             stopped; else what the client was given (`Resonate(stop_timeout=...)`).
 
     Raises:
-        TypeError: `stop_timeout` is not a time.
+        TypeError: The arguments are not an application, a client and a time.
         ValueError: It is negative, or the application has a client already.
     """
+    if not isinstance(app, web.Application):
+        raise TypeError(f"setup(app, resonate) takes an aiohttp web.Application, got {app!r}")
+    if not isinstance(resonate, Resonate):
+        raise TypeError(
+            f"setup(app, resonate) takes the client as its second argument, got {resonate!r}"
+        )
     if RESONATE in app:
         raise ValueError("setup() was called before: an application has one client")
     stop_s = None if stop_timeout is None else seconds(stop_timeout, "stop_timeout")
@@ -183,7 +189,7 @@ async def report(
         process, because the code differs from what it recorded or is not there.
 
     Raises:
-        HTTPBadRequest: `wait` is not a number of seconds.
+        HTTPBadRequest: `wait` is not a number of seconds, zero or more.
         HTTPNotFound: There is no such execution.
         HTTPServiceUnavailable: The store cannot be used, or the client stops.
     """
@@ -216,7 +222,7 @@ def _wait_s(request: web.Request, longest_s: float) -> float:
     try:
         return min(seconds(float(request.query.get("wait", 0)), "wait"), longest_s)
     except ValueError as error:
-        raise web.HTTPBadRequest(text="wait is a number of seconds") from error
+        raise web.HTTPBadRequest(text="wait is a number of seconds, zero or more") from error
 
 
 async def _until_done(handle: Handle[Any], wait_s: float, enough: asyncio.Event) -> None:
