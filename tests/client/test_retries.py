@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Generator
 from typing import Any
 
 import pytest
@@ -168,3 +169,86 @@ def test_an_error_class_that_cannot_be_found_again_is_named_once(
     (said,) = [record.getMessage() for record in caplog.records]
     assert "`except LocalError`" in said
     assert "top level of a module" in said
+
+
+# -- which functions are retried where no policy is given (S40): the table of docs/guide.md
+
+
+def flaky(ctx: Context) -> int:
+    return _third_time(ctx)
+
+
+async def flaky_coroutine(ctx: Context) -> int:
+    return _third_time(ctx)
+
+
+async def flaky_with_a_step(ctx: Context) -> int:
+    await ctx.run(_nothing)
+    return _third_time(ctx)
+
+
+def flaky_generator(ctx: Context) -> Generator[Any, Any, int]:
+    yield ctx.run(_nothing)
+    return _third_time(ctx)
+
+
+def flaky_generator_without_steps(ctx: Context) -> Generator[Any, Any, int]:
+    yield from ()
+    return _third_time(ctx)
+
+
+async def _nothing(ctx: Context) -> None: ...
+
+
+def _third_time(ctx: Context) -> int:
+    if ctx.info.attempt < 3:
+        raise ConnectionError
+    return ctx.info.attempt
+
+
+@pytest.mark.parametrize(
+    ("func", "as_a_step", "from_outside"),
+    [
+        (flaky, 3, 3),
+        (flaky_coroutine, 3, 1),
+        (flaky_with_a_step, 1, 1),
+        (flaky_generator, 1, 1),
+        (flaky_generator_without_steps, 1, 1),
+    ],
+)
+def test_which_functions_are_retried_by_default(
+    func: Any, as_a_step: int, from_outside: int
+) -> None:
+    """S40, law 11: by its kind, by whether it made a ctx call, and by how it was started."""
+
+    async def attempts(begun: Awaitable[int]) -> int:
+        try:
+            return await begun
+        except ConnectionError:
+            return 1
+
+    async def step(ctx: Context) -> int:
+        return await attempts(ctx.run(func))
+
+    async def remote(ctx: Context) -> int:
+        return await attempts(ctx.rpc(func))
+
+    async def main(resonate: Resonate) -> list[int]:
+        for each in (func, step, remote):
+            resonate.register(each)
+        given = resonate.options(retry_policy=Constant(delay=1))
+        await resonate.schedule("s", func, "@every 1h")
+        await asyncio.sleep(3700)
+        ticks = resonate.promises.search(tags={"resonate:schedule": "s"})
+        (tick,) = [promise.id async for promise in ticks]
+        return [
+            await resonate.run("a", step),
+            await attempts(resonate.run("b", func)),
+            await attempts(resonate.rpc("c", func)),
+            await resonate.run("d", remote),
+            await attempts(resonate.get(tick)),
+            await given.run("e", func),
+        ]
+
+    found = Lives(None, utc("2024-05-01 12:00")).life(main)
+    assert found == [as_a_step, *[from_outside] * 4, 3]
