@@ -137,7 +137,7 @@ class ResonateTimedoutError(OutcomeError):
         self.timeout_at_ms = timeout_at_ms
         super().__init__(
             f"promise {id!r} timed out at {_moment(timeout_at_ms)}: give it longer with "
-            "options(timeout=seconds), under another id",
+            "timeout=seconds where it is asked for, under another id",
             0,
         )
 

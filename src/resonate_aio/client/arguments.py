@@ -234,5 +234,10 @@ def check_file(path: Any, synchronous: Any) -> None:
             raise TypeError(f"path is a path, got {path!r}")
         if not os.fspath(path) or "\0" in os.fspath(path):
             raise ValueError(f"path is not empty and holds no NUL character, got {path!r}")
+        if os.fspath(path) == ":memory:":  # SQLite's word: what was meant is no file of that name
+            raise ValueError(
+                "path=':memory:' would be a file of that name: leave path out, Resonate() is in "
+                "memory"
+            )
     if synchronous not in {"FULL", "NORMAL"}:
         raise ValueError(f"synchronous is 'FULL' or 'NORMAL', got {synchronous!r}")

@@ -38,7 +38,7 @@ from .handle import Handle
 from .life import Life, outside
 from .registry import Registry
 from .retention import Retention
-from .tree import explain, untaken_target
+from .tree import explain, in_short, untaken_target
 from .waiting import Waiting
 
 logger = logging.getLogger("resonate_aio.client")
@@ -331,9 +331,14 @@ class ClientCore(Life, Waiting):
         await self.ensure_started()
         return await explain(self.store, id, self.clock.now_ms())
 
-    def untaken_target(self, id: str) -> str | None:
-        """Where an execution waits for somebody to take it, as far as the store can tell."""
-        return untaken_target(self.store, id)
+    def fate_of(self, id: str) -> str:
+        """What becomes of an execution that has not ended, for whoever waited long enough."""
+        where = untaken_target(self.store, id)
+        if where is None:
+            return "the work goes on"
+        if where == self._own_target:
+            return "it is set aside here and tried again: the log says why"
+        return f"no worker at {in_short(where)} has taken it: does one run, with its function?"
 
     def soon(self, work: Coroutine[Any, Any, None], handle: Handle[Any]) -> None:
         """Do this in a task of the client; its failure is the handle's."""

@@ -116,12 +116,8 @@ class Handle(Generic[R]):
         except TimeoutError:
             if not scope.expired():
                 raise  # the function's own
-            where = None if self._core is None else self._core.untaken_target(self._id)
-            fate = (
-                "the work goes on"
-                if where is None
-                else f"no worker at {where} has taken it: does one run, with its function?"
-            )
+            assert self._core is not None  # every handle of a client has its core
+            fate = self._core.fate_of(self._id)
             raise TimeoutError(f"{self._id!r} did not end within {limit_s:g} s; {fate}") from None
 
     def result_sync(self, timeout: float | timedelta | None = None) -> R:

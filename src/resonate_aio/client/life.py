@@ -8,6 +8,7 @@ what is started.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context as ContextVars
 from typing import Any
@@ -25,6 +26,7 @@ class Life:
         self._worker: Worker | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._moving: asyncio.Task[None] | None = None
+        self._process = 0
         self._is_stopping = False
         self.grace_s: float | None = None
         """How long a stop lets functions that execute go on; None: as the worker is set."""
@@ -105,6 +107,11 @@ class Life:
             self._is_stopping = False
             self._lost("its event loop was closed")
             return
+        if self._process != os.getpid():
+            raise ResonateStoreError(
+                "this client was started before a fork, in the parent process, and does not "
+                "survive it: make one in each process (multiprocessing: the `spawn` method)"
+            )
         raise ResonateStoreError(
             "this client runs on another event loop: use it there, or make one client per loop "
             "(from a thread: resonate.blocking())"
@@ -117,6 +124,7 @@ class Life:
             self._check_loop()
             before = None
         self._loop = asyncio.get_running_loop()
+        self._process = os.getpid()
         task = outside(self._loop, self._after(before, move))
         self._moving = task
         await asyncio.shield(task)

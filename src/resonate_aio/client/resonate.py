@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from ..clock import Clock
 from ..errors import ContextMisuseError
@@ -26,7 +27,19 @@ from .schedules import Schedules, schedule_function
 from .starting import Starting
 from .wiring import Synchronous, local_server, local_store, make_core, server_store
 
+T = TypeVar("T")
 
+
+def _called_by_its_name(client: type[T]) -> type[T]:
+    """Class decorator: errors of Python's own call methods as users do, not by our bases."""
+    for base in client.__bases__:
+        for name, method in vars(base).items():
+            if inspect.isfunction(method) and not name.startswith(("_", "begin_")):
+                method.__qualname__ = f"{client.__name__}.{name}"
+    return client
+
+
+@_called_by_its_name
 class Resonate(Registering, Starting):
     """A client: registers functions, starts them durably, runs those that come to this process.
 

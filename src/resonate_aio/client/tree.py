@@ -36,7 +36,7 @@ async def explain(store: Store, id: str, now_ms: int) -> str:
     while stack and len(lines) < _MOST_LINES:
         indent, promise, children = stack.pop()
         untaken = untaken_target(store, promise.id) if target_of(promise) is not None else None
-        where = "" if untaken is None else f", waits for a worker at {untaken}"
+        where = "" if untaken is None else f", waits for a worker at {in_short(untaken)}"
         lines.append(f"{indent}{_line(promise, now_ms)}{where}")
         if children is None or target_of(promise) is not None:
             children = _by_parent(promise.id, await store.load(promise.id))
@@ -51,6 +51,12 @@ def untaken_target(store: Any, id: str) -> str | None:
     """Where an execution waits for somebody to take it, as far as the store can tell."""
     asked: Callable[[str], str | None] | None = getattr(store, "untaken_target", None)
     return None if asked is None else asked(id)
+
+
+def in_short(address: str) -> str:
+    """The address without the pid of a preferred worker: any other one of its group may do."""
+    scheme, separator, rest = address.partition("://any@")
+    return scheme + separator + rest.partition("/")[0] if separator else address
 
 
 async def _read(store: Store, id: str) -> Promise | None:

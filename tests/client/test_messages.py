@@ -1,0 +1,121 @@
+"""Messages speak of what the user wrote: names, arguments, processes (law 14)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from resonate_aio import Context, Resonate
+from resonate_aio.errors import ResonateTimedoutError
+from resonate_aio.testing import simulate, simulated
+
+SOURCE = Path(__file__).parents[2] / "src"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (lambda client: client.options(foo=1), r"Resonate\.options\(\) got an unexpected .*'foo'"),
+        (lambda client: client.register(print, nam="x"), r"Resonate\.register\(\) got .*'nam'"),
+        (lambda client: client.run(), r"Resonate\.run\(\) missing 2 required positional"),
+        (lambda client: client.rpc(), r"Resonate\.rpc\(\) missing 2 required positional"),
+        (lambda client: client.get(), r"Resonate\.get\(\) missing 1 required positional"),
+    ],
+)
+def test_a_method_is_named_as_it_was_called(wrong: Any, told: str) -> None:
+    with pytest.raises(TypeError, match=told):
+        wrong(Resonate())
+
+
+async def cancels_itself(ctx: Context) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    await asyncio.sleep(1)
+
+
+def test_what_is_set_aside_here_is_no_question_of_a_worker(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It runs in this very process: no address, no pid; and the log it points to says why."""
+
+    async def main(resonate: Resonate) -> None:
+        resonate.register(cancels_itself)
+        handle = resonate.run("x", cancels_itself)
+        with pytest.raises(TimeoutError, match=r"'x' did not end within 300 s; it is set aside"):
+            await handle.result(timeout=300)
+        explained = await handle.explain()
+        assert "/" not in explained.partition("poll://")[2], "no pid that nobody chose"
+        await handle.cancel()
+
+    caplog.set_level("WARNING", "resonate_aio")
+    simulate(main)
+    assert any("'x'" in record.getMessage() for record in caplog.records)
+
+
+@simulated
+async def test_a_promise_that_timed_out_advises_what_can_be_written(resonate: Resonate) -> None:
+    """`ctx.promise` takes timeout= itself, the others as an option."""
+
+    @resonate.register
+    async def asks(ctx: Context) -> None:
+        await (await ctx.promise(timeout=1))
+
+    with pytest.raises(ResonateTimedoutError, match=r"with timeout=seconds where it is asked"):
+        await resonate.run("x", asks)
+
+
+FORKS = """
+import asyncio, os, sys
+from resonate_aio import Resonate
+resonate = Resonate()
+
+@resonate.register
+async def one(ctx): return 1
+
+async def ask(): return await resonate.run("x", one)
+
+async def main():
+    await ask()
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        return
+    asyncio._set_running_loop(None)
+    try:
+        asyncio.run(ask())
+    except Exception as error:
+        print(f"{type(error).__name__}: {error}", flush=True)
+    os._exit(0)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_client_that_was_forked_says_so() -> None:
+    """Another process, not another event loop."""
+    done = subprocess.run(
+        [sys.executable, "-c", FORKS],
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.stdout == (
+        "ResonateStoreError: this client was started before a fork, in the parent process, and "
+        "does not survive it: make one in each process (multiprocessing: the `spawn` method)\n"
+    ), done.stderr
+
+
+def test_sqlites_word_for_memory_is_refused_with_what_to_write(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"leave path out, Resonate\(\) is in memory"):
+        Resonate.local(path=":memory:")
+    Resonate.local(path=tmp_path / ":memory:")  # whoever names a folder means the file
