@@ -80,6 +80,37 @@ def test_values_are_json_or_else_text(
     assert stored(server, id).value == Value(data=data)
 
 
+@pytest.mark.parametrize("typed", ['{"a":', "[1, 2", '"yes', " {a: 1}"])
+def test_what_begins_as_json_and_is_none_is_said(
+    server: Served, command: Command, typed: str
+) -> None:
+    id = f"broken-{typed}"
+    assert command("promises", "create", id).stderr == ""
+    made = command("promises", "resolve", id, "--value", typed)
+    assert (made.exit_code, made.stderr) == (0, f"Note: {typed} is no JSON: it is taken as text.\n")
+    assert stored(server, id).value == Value(data=json.dumps(typed))
+    command("promises", "create", "plain")
+    assert command("promises", "resolve", "plain", "--value", "just text").stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("verb", "told"),
+    [
+        ("resolve", "Note: {id} is an execution of charge: a worker that runs it goes on, and "),
+        ("reject", "Note: {id} is an execution of charge: a worker that runs it goes on, and "),
+        ("cancel", ""),
+    ],
+)
+def test_settling_an_execution_by_hand_says_what_it_is(
+    command: Command, verb: str, told: str
+) -> None:
+    command("invoke", f"hand-{verb}", "--func", "charge")
+    done = command("promises", verb, f"hand-{verb}", "--value", "1")
+    assert done.exit_code == 0
+    assert done.stderr.startswith(told.format(id=f"hand-{verb}"))
+    assert done.stderr.count("\n") == bool(told)
+
+
 def test_a_promise_is_rejected_with_an_error_and_cancelled(
     server: Served, command: Command
 ) -> None:

@@ -13,6 +13,8 @@ from typing import Any, Final
 import click
 import orjson
 
+from .output import escaped, note
+
 _UNITS_MS: Final = {
     "ms": 1,
     "s": 1_000,
@@ -23,6 +25,8 @@ _UNITS_MS: Final = {
 }
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)?")
 _MOST_MS: Final = 2**53 - 1
+_JSON_BEGINS: Final = ("{", "[", '"')
+_SHOWN: Final = 60
 
 
 def duration(text: str) -> int:
@@ -37,10 +41,16 @@ def duration(text: str) -> int:
 
 
 def value(text: str) -> tuple[Any]:
-    """Any value: JSON, or else the text itself; in a tuple, so that null is not nothing."""
+    """Any value: JSON, or else the text itself; in a tuple, so that null is not nothing.
+
+    Text that begins as JSON does, and is none, is probably a slip: that is said.
+    """
     try:
         return (orjson.loads(text),)
     except (orjson.JSONDecodeError, UnicodeEncodeError):
+        if text.lstrip().startswith(_JSON_BEGINS):
+            cut = text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+            note(f"Note: {escaped(cut)} is no JSON: it is taken as text.")
         return (text,)
 
 

@@ -11,11 +11,12 @@ import click
 from ..errors import ApplicationError
 from ..protocol.failures import failure_value
 from ..protocol.records import EMPTY, Promise, PromiseState, Value
+from ..protocol.records import target_of as worker_of
 from ..protocol.requests import PromiseCreate, PromiseGet, PromiseSearch, PromiseSettle
 from . import arguments
 from .connection import Asker, server_options, speak, target_of
 from .output import emit, emit_json, escaped, note
-from .records import encoded, instant, promise_json, promise_text, table
+from .records import data_of, encoded, instant, promise_json, promise_text, table
 
 _AWAITABLE = {"resonate:external": "true", "resonate:scope": "global"}
 
@@ -112,6 +113,13 @@ def _settling(verb: str, state: PromiseState, told: str) -> Callable[..., None]:
             raise click.ClickException(
                 f"{escaped(id)} was {promise.state.value} already, at "
                 f"{instant(promise.settled_at_ms)}"
+            )
+        if state is not PromiseState.CANCELED and worker_of(promise) is not None:
+            data = data_of(promise.param)
+            called = escaped(str(data.get("func"))) if isinstance(data, dict) else "something"
+            note(
+                f"Note: {escaped(id)} is an execution of {called}: a worker that runs it goes on, "
+                "and what comes of that no longer counts (to interrupt it: cancel)."
             )
 
     return settle
