@@ -6,13 +6,15 @@ import asyncio
 import os
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from resonate_aio import Context, Resonate
-from resonate_aio.errors import ResonateTimedoutError
+from resonate_aio.errors import ResonateTimedoutError, StoreOwnedError
+from resonate_aio.stores.sqlite.owner_lock import OwnerLock
 from resonate_aio.testing import simulate, simulated
 
 SOURCE = Path(__file__).parents[2] / "src"
@@ -113,6 +115,31 @@ def test_a_client_that_was_forked_says_so() -> None:
         "ResonateStoreError: this client was started before a fork, in the parent process, and "
         "does not survive it: make one in each process (multiprocessing: the `spawn` method)\n"
     ), done.stderr
+
+
+async def test_a_file_in_use_is_refused_in_a_few_frames(tmp_path: Path) -> None:
+    """The message says all; where in the library it was found out would only hide it."""
+    path = tmp_path / "app.db"
+    lock = OwnerLock(str(path))
+    lock.acquire()
+    client = Resonate.local(path=path)
+    client.register(cancels_itself)
+
+    async def enters() -> None:
+        async with client:
+            pass
+
+    async def runs() -> None:
+        await client.run("x", cancels_itself)
+
+    try:
+        for refused in (enters, runs):
+            with pytest.raises(StoreOwnedError, match="is in use by process") as caught:
+                await refused()
+            files = [frame.filename for frame in traceback.extract_tb(caught.value.__traceback__)]
+            assert len([name for name in files if name.startswith(str(SOURCE))]) <= 3
+    finally:
+        lock.release()
 
 
 def test_sqlites_word_for_memory_is_refused_with_what_to_write(tmp_path: Path) -> None:

@@ -13,7 +13,12 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context as ContextVars
 from typing import Any
 
-from ..errors import ResonateShutdownError, ResonateStoreError
+from ..errors import (
+    ResonateShutdownError,
+    ResonateStoreError,
+    StoreOwnedError,
+    StoreSchemaError,
+)
 from ..runtime.worker import Worker
 
 Move = Callable[[], Awaitable[None]]
@@ -67,7 +72,11 @@ class Life:
             if self._loop is asyncio.get_running_loop():
                 return
             self._check_loop()
-        await self._move(self._start)
+        try:
+            await self._move(self._start)
+        except (StoreOwnedError, StoreSchemaError) as error:
+            # Refusals whose message says all: a dozen frames of ours would only hide it.
+            raise error.with_traceback(None)  # noqa: B904  it is the same error
 
     async def stop(self, grace_s: float | None = None) -> None:
         """Stop unless stopped; functions that execute may go on for so long."""

@@ -265,7 +265,7 @@ class Resonate(Registering, Starting):
         await self._core.stop(None if timeout is None else seconds(timeout, "timeout"))
 
     async def __aenter__(self) -> Self:
-        await self.start()
+        await self._core.start()
         return self
 
     async def __aexit__(
