@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from resonate_aio import Resonate
+from resonate_aio.errors import ValueCodecError
 from resonate_aio.runtime.functions import Callee
+from resonate_aio.testing import crash_everywhere
 
 if TYPE_CHECKING:
     from pathlib import Path as OnlyForTypeCheckers
@@ -112,3 +115,36 @@ def test_arguments_are_checked_where_the_call_is_made() -> None:
     with pytest.raises(Exception, match="does not fit Bill"):
         callee.invocation((BILL,), {"extra": "text"}, 1)
     assert callee.invocation((7,), {}, 2), "another version may take something else"
+
+
+# What an annotation is not (docs/values.md): validation.
+
+
+async def number_of(ctx: Context, number: int) -> int:
+    return number
+
+
+async def numbers_of(ctx: Context, numbers: list[int]) -> dict[str, float]:
+    return {"all": numbers}  # type: ignore[dict-item]  # this is what is tested
+
+
+async def takes_words(ctx: Context) -> Any:
+    word: Any = "abc"
+    return [await ctx.run(number_of, word), await ctx.run(numbers_of, [word])]
+
+
+async def day_of(ctx: Context) -> date:
+    return "abc"  # type: ignore[return-value]  # this is what is tested
+
+
+def test_plain_data_is_not_checked_the_first_time_or_later() -> None:
+    """Law 3: whatever is let through is let through on every replay, too."""
+
+    async def program(resonate: Resonate) -> Any:
+        for function in (takes_words, day_of):
+            resonate.register(function)
+        with pytest.raises(ValueCodecError, match="does not fit date"):
+            await resonate.run("day", day_of)
+        return await resonate.run("words", takes_words)
+
+    assert crash_everywhere(program).result == ["abc", {"all": ["abc"]}]
