@@ -11,6 +11,7 @@ from typing import Any, NewType
 import pytest
 
 from resonate_aio import Context, Handle, Resonate
+from resonate_aio.encoders import JsonEncoder
 from resonate_aio.errors import (
     ResonateCanceledError,
     ResonateShutdownError,
@@ -269,3 +270,89 @@ async def test_results_of_a_new_type(make: Make) -> None:
             assert await resonate.get(id, returns=returns) == 7
         with pytest.raises(TypeError, match="returns is a type"):
             resonate.get("new", returns=7)
+
+
+# -- a failure that nobody hears of (law 9)
+
+
+def unheard(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [text for text in caplog.messages if "nobody here awaits it" in text]
+
+
+async def ended(resonate: Resonate, id: str) -> None:
+    """Wait for the end of an execution without awaiting its handle."""
+    while (await resonate.promises.get(id)).state is PromiseState.PENDING:  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_a_failure_that_nobody_awaits_is_one_warning(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Law 9, for executions: started here and only created, taken from a queue, its handle gone."""
+    async with make() as resonate:
+        resonate.register(fails)
+
+        @resonate.register
+        async def spoilt(ctx: Context) -> object:
+            return object()
+
+        kept = await resonate.begin_run("kept", fails).created()
+        await resonate.begin_run("dropped", "fails").created()
+        await resonate.rpc("taken", "fails").created()
+        await resonate.options(encoder=JsonEncoder()).run("packed", fails).created()
+        await resonate.begin_run("spoilt", spoilt).created()
+        for id in ("kept", "dropped", "taken", "packed", "spoilt"):
+            await ended(resonate, id)
+        assert kept.status is PromiseState.REJECTED
+        says = "(fails) failed and nobody here awaits it: ValueError('no luck')"
+        told = sorted(unheard(caplog))
+        assert told[:3] == [f"'dropped' {says}", f"'kept' {says}", f"'packed' {says}"]
+        assert "ValueCodecError" in told[3]
+        assert told[4:] == [f"'taken' {says}"]
+        with pytest.raises(ValueError, match="no luck"):
+            await kept
+        assert len(unheard(caplog)) == 5, "once each"
+
+
+async def test_a_failure_that_somebody_awaits_is_in_no_log(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However it is awaited, and whoever started it; another function's failed call is its own."""
+    async with make() as resonate:
+        resonate.register(fails)
+
+        @resonate.register
+        async def flow(ctx: Context) -> str:
+            with pytest.raises(ValueError, match="no luck"):
+                await ctx.rpc("fails")
+            with pytest.raises(ValueError, match="no luck"):
+                await ctx.rpc("fails").options(id="named")
+            return "went on"
+
+        assert await resonate.run("a", flow) == "went on"
+        started = [resonate.begin_run(f"r{n}", fails) for n in range(3)]
+        started += [resonate.rpc(f"p{n}", "fails") for n in range(3)]
+        waiting = asyncio.gather(*started, return_exceptions=True)
+        assert [str(error) for error in await waiting] == ["no luck"] * 6
+        handle = resonate.begin_run("b", fails)
+        with pytest.raises(ValueError, match="no luck"):
+            await handle.result(timeout=5)
+        with pytest.raises(ValueError, match="no luck"):
+            await in_thread(resonate.rpc("c", "fails").result_sync)
+        with pytest.raises(ValueError, match="no luck"):
+            await resonate.begin_run("d", fails).future
+        assert unheard(caplog) == []
+        assert not resonate._core._worker._unheard._failing  # type: ignore[union-attr]
+        assert not resonate._core._worker._waits._watched  # type: ignore[union-attr]
+
+
+async def test_a_cancelled_execution_did_not_fail(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with make() as resonate:
+        resonate.register(long)
+        await (await resonate.begin_run("a", long).created()).cancel()
+        await ended(resonate, "a")
+        assert unheard(caplog) == []

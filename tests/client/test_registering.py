@@ -129,10 +129,10 @@ async def test_no_version_is_the_newest_and_is_not_written(
 ) -> None:
     """Mission R6: SDKs of the current protocol have no number for the newest version."""
 
-    async def one(ctx: Context) -> int:
+    async def one(ctx: Context, value: int = 0) -> int:
         return 1
 
-    async def two(ctx: Context) -> int:
+    async def two(ctx: Context, value: int = 0) -> int:
         return 2
 
     async with Resonate() as resonate:

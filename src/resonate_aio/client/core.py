@@ -126,6 +126,7 @@ class ClientCore(Life, Waiting):
             variables=self._variables,
             target=self.target,
             failed=self._stopped,
+            listeners=self.listeners,
             encoders=self.encoders,
         )
         source, server = self.message_source, self.server

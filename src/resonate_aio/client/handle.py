@@ -41,6 +41,7 @@ class Handle(Generic[R]):
         "_encoder",
         "_error",
         "_future",
+        "_given",
         "_id",
         "_loop",
         "_record",
@@ -65,7 +66,7 @@ class Handle(Generic[R]):
         self._error: BaseException | None = None
         self._trace: TracebackType | None = None
         self._future: asyncio.Future[R] | None = None
-        self._created = False
+        self._created = self._given = False
         # There may be many thousand handles: few are awaited at any time.
         self._waiters: list[tuple[asyncio.Future[None], Callable[[], bool]]] | None = None
 
@@ -194,6 +195,7 @@ class Handle(Generic[R]):
     def __await__(self) -> Generator[Any, Any, R]:
         if self._record is None and self._error is None:
             yield from self._until(self.done).__await__()
+        self._given = True
         record = self._record
         if record is None:
             assert self._error is not None  # done() says so
@@ -237,6 +239,10 @@ class Handle(Generic[R]):
             self._error = error
             self._wake()
 
+    def _is_heard(self) -> bool:
+        """Whether somebody waits for the outcome here, or got it."""
+        return self._given or any(reached == self.done for _, reached in self._waiters or ())
+
     def _is_created(self) -> bool:
         return self._created or self._error is not None
 
@@ -269,6 +275,7 @@ class Handle(Generic[R]):
                 self._waiters.append((waiter, reached))
             elif not waiter.done():
                 waiter.set_result(None)
+                self._given = self._given or reached == self.done
 
 
 def wait_in_thread(work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop, what: str) -> T:

@@ -7,6 +7,7 @@ watch. This file starts nothing and knows no loop.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -66,6 +67,10 @@ class Waiting:
         """The execution runs in this client: its worker tells the handle, no watch is needed."""
         handle._stored()
         self._handles.setdefault(handle._id, []).append(handle)
+
+    def listeners(self, id: str) -> list[Callable[[], bool]]:
+        """Of each handle that hears of the end of an execution: whether anybody awaits it."""
+        return [handle._is_heard for handle in self._handles.get(id, ())]
 
     def ended_here(
         self, id: str, promise: Promise | None, trace: TracebackType | None = None

@@ -322,7 +322,7 @@ class Asking:
         """Record the outcome of a call's function; `Scheduler.settled` follows."""
         scheduler = self._scheduler
         if call.body is None:
-            execution = scheduler.executions.fulfilling(call)
+            execution = scheduler.executions.fulfilling(call, state)
             answer = self._store.fulfill(
                 execution.id, execution.version, state, value, scheduler.settled, call
             )

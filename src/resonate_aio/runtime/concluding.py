@@ -161,6 +161,8 @@ class Concluding:
 
     def _settle_encoded(self, body: LiveBody, value: Any, error: BaseException | None) -> None:
         scheduler = self._scheduler
+        if error is not None and body.call.body is None:
+            body.call.value = error  # what is stored of it only the encoder can read
         settling = encoding.settle(scheduler, body.execution, body.call, value, error)
         chore = scheduler.executions.chore(settling)
         if scheduler.stopping is not None:

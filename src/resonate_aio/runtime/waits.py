@@ -39,7 +39,7 @@ _TIMED: Final = (CallKind.SLEEP, TIMEOUT)
 class Waits:
     """The worker's part that waits."""
 
-    __slots__ = ("_clock", "_is_remote", "_loop", "_store", "_worker")
+    __slots__ = ("_clock", "_is_remote", "_loop", "_store", "_watched", "_worker")
 
     def __init__(self, worker: Worker, clock: Clock) -> None:
         self._worker = worker
@@ -47,6 +47,7 @@ class Waits:
         self._loop = worker.loop
         self._clock = clock
         self._is_remote = not worker.store.in_process
+        self._watched: dict[str, int] = {}  # promise id -> how many calls
 
     def watch(self, call: Call) -> None:
         """Hear when this call's promise is settled."""
@@ -57,6 +58,7 @@ class Waits:
             return
         assert isinstance(call, DurableCall)
         execution.watched[call] = heard = call.settled_elsewhere
+        self._watched[call.promise_id] = self._watched.get(call.promise_id, 0) + 1
         if self._is_remote and self._at_its_deadline(call):
             return
         self._store.watch(call.promise_id, heard)
@@ -112,7 +114,7 @@ class Waits:
         assert isinstance(execution, Held)
         if execution.watched.pop(call, None) is None:
             return
-        _stop_timer(call)
+        self._let_go(call)
         if promise.settled_at_ms is None:
             # The server does not have it any more: what it has is for a new life to find out.
             self._worker.lost(execution, call)
@@ -123,15 +125,29 @@ class Waits:
         """Do not hear of it any more."""
         execution = call.body.execution if call.body is not None else None
         if isinstance(execution, Held) and (heard := execution.watched.pop(call, None)):
-            _stop_timer(call)
+            self._let_go(call)
             self._store.unwatch(call.promise_id, heard)
 
     def forget(self, execution: Held) -> None:
         """Do not hear of anything that this execution waits for."""
         for call, heard in execution.watched.items():
-            _stop_timer(call)
+            self._let_go(call)
             self._store.unwatch(call.promise_id, heard)
         execution.watched.clear()
+
+    def is_watched(self, id: str) -> bool:
+        """Whether a call that runs here waits for this promise."""
+        return id in self._watched
+
+    def _let_go(self, call: Call) -> None:
+        timer: asyncio.TimerHandle | None = getattr(call, "timer", None)
+        if timer is not None:
+            timer.cancel()
+        left = self._watched[call.promise_id] - 1
+        if left:
+            self._watched[call.promise_id] = left
+        else:
+            del self._watched[call.promise_id]
 
     # -- deadlines of what runs here
 
@@ -152,9 +168,3 @@ class Waits:
             if isinstance(child, LiveBody) and not child.is_over:
                 self._worker.scheduler.interrupts.abandon(child)
             self.watch(call)
-
-
-def _stop_timer(call: Call) -> None:
-    timer: asyncio.TimerHandle | None = getattr(call, "timer", None)
-    if timer is not None:
-        timer.cancel()

@@ -24,7 +24,7 @@ from ..errors import (
 )
 from ..execution.call import Call
 from ..execution.execution import ALIVE, Execution, Life
-from ..protocol.records import Promise
+from ..protocol.records import Promise, PromiseState
 from ..protocol.requests import Message, Reply, TaskRelease
 from ..stores.base import Store
 from .awaitables import RootCall
@@ -39,6 +39,7 @@ from .scheduler import Scheduler
 from .settings import Settings
 from .stopping import Stopping
 from .taking import FOREVER_MS, Taking
+from .unheard import Listeners, Unheard
 from .waits import Waits
 
 __all__ = ["FOREVER_MS", "Ended", "Held", "Worker"]
@@ -59,6 +60,7 @@ class Worker:
         variables: The context variables executions start in (S25).
         target: Completes the target of an rpc.
         failed: Told (id, error) when an execution this process holds is stopped (S42).
+        listeners: Who is told here of the end of an execution.
         encoders: The encoders known here, by name (K9).
     """
 
@@ -75,6 +77,7 @@ class Worker:
         variables: ContextVars,
         target: Callable[[str | None], str],
         failed: Callable[[str, BaseException], None],
+        listeners: Listeners,
         encoders: dict[str, Encoder] | None = None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
@@ -100,6 +103,7 @@ class Worker:
         self._stopping: Stopping | None = None
         self._idling = Idling(self)
         self._waits = Waits(self, clock)
+        self._unheard = Unheard(self.loop, listeners, self._waits.is_watched)
         self.watch = self._waits.watch
         """Hear when a call's promise is settled."""
         self.unwatch = self._waits.unwatch
@@ -218,8 +222,7 @@ class Worker:
     def hold(self, execution: Held, records: list[Promise], ended: Ended | None) -> None:
         """Run an execution whose lease is held."""
         self._held[execution.id] = execution
-        if self._errors:
-            self._errors.pop(execution.id, None)
+        self._errors.pop(execution.id, None)
         execution.ended = ended
         if records:
             execution.remember(records)
@@ -232,8 +235,10 @@ class Worker:
 
     # -- what happens to an execution --------------------------------------------------
 
-    def fulfilling(self, root: Call) -> Execution:
+    def fulfilling(self, root: Call, state: PromiseState) -> Execution:
         """The execution whose root is about to be fulfilled."""
+        if state is PromiseState.REJECTED:
+            self._unheard.failing(root.id)
         return self._held[root.id]
 
     def fulfilled(self, root: Call, record: Promise) -> None:
@@ -243,25 +248,19 @@ class Worker:
             return
         if self._stopping is not None:
             self._stopping.gone(execution)
+        raised = root.value if isinstance(root.value, BaseException) else None
         if execution.ended is not None:
-            raised = root.value if isinstance(root.value, BaseException) else None
             execution.ended(root.id, record, user_frames(raised))
-        execution.life = Life.DROPPED
-        execution.body = None
+        self._unheard.failed(execution, record, raised)
+        execution.life, execution.body = Life.DROPPED, None
         self._waits.forget(execution)
 
     def _taken_away(self, promise: Promise) -> None:
-        """A promise whose task somebody held was settled, not by its holder."""
-        held = self._held.get(promise.id)
-        if held is not None:
-            self._settled_outside(held, promise)
-
-    def _settled_outside(self, execution: Held, promise: Promise) -> None:
-        """The root's promise was settled, by us or by others (S13, S14)."""
-        if self._held.get(execution.id) is not execution or execution.life is not ALIVE:
+        """A promise whose task somebody held was settled, not by its holder (S13, S14)."""
+        execution = self._held.get(promise.id)
+        if execution is None or execution.life is not ALIVE:
             return
-        body = execution.body
-        if body is not None and body.is_over:
+        if (body := execution.body) is not None and body.is_over:
             return  # our own fulfil is on its way
         logger.info("%r was settled from outside: %s", promise.id, promise.state)
         self.scheduler.interrupts.drop(execution, Life.CANCELED)
@@ -293,6 +292,7 @@ class Worker:
         """An execution records nothing any more: its frames die, what it watched is let go."""
         assert isinstance(execution, Held)
         self._waits.forget(execution)
+        self._unheard.forget(execution.id)
         if self._stopping is not None:
             self._stopping.gone(execution)
         if execution.bodies:
@@ -369,9 +369,7 @@ class Worker:
             return
         try:
             await self.store.call(TaskRelease(execution.id, execution.version))
-        except ResonateStoreError as error:
-            if self.store.in_process:
-                raise
+        except ResonateStoreError as error:  # nobody else could: stopping goes on
             logger.warning("%r could not be given back: %s", execution.id, error)
 
     def function_registered(self) -> None:
