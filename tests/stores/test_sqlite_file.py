@@ -10,7 +10,9 @@ import os
 import shutil
 import sqlite3
 import stat
+import threading
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -32,12 +34,13 @@ from tests.stores.drive import (
     step,
 )
 
+from resonate_aio import Context, Resonate
 from resonate_aio.errors import ResonateStoreError, StoreOwnedError, StoreSchemaError
 from resonate_aio.protocol.records import Promise, PromiseState, Task, TaskState
 from resonate_aio.protocol.requests import Execute, PromiseGet, TaskGet, TaskRelease
 from resonate_aio.stores.base import LOST
 from resonate_aio.stores.memory import MemoryStore
-from resonate_aio.stores.sqlite import SqliteStore
+from resonate_aio.stores.sqlite import SqliteStore, presence
 from resonate_aio.stores.sqlite.file import LONGEST_DELAY_S, delay_ms, recover
 from resonate_aio.stores.sqlite.owner_lock import OwnerLock
 from resonate_aio.stores.sqlite.reading import stored_of
@@ -419,3 +422,133 @@ async def test_a_crash_copy_of_memory() -> None:
     assert [promise.id for promise in await copy.load("b")] == ["b.5"]
     assert await fulfill(copy, "a", version) is LOST
     await copy.close()
+
+
+# -- a file that is deleted or replaced while it is open (law 8: nothing of that is an outcome)
+
+
+def _deleted(path: Path) -> None:
+    path.unlink()
+
+
+def _replaced(path: Path) -> None:
+    shutil.copyfile(path, other := path.with_name("other.db"))
+    other.replace(path)
+
+
+def _folder_gone(path: Path) -> None:
+    path.parent.rename(path.parent.with_name("moved"))
+
+
+@pytest.mark.parametrize(
+    ("happens", "says"),
+    [(_deleted, "deleted or moved"), (_replaced, "replaced"), (_folder_gone, "deleted or moved")],
+)
+async def test_a_file_that_is_gone_acknowledges_nothing_any_more(
+    happens: Callable[[Path], None],
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Law 2: what is acknowledged will be found again; one error in the log says why not."""
+    path = tmp_path / "data" / "app.db"
+    path.parent.mkdir()
+    monkeypatch.setattr(presence, "LOOK_S", 0.0)
+    store = SqliteStore(path)
+    await store.open()
+    await ok(store, create("a"))
+    happens(path)
+    for request in (create("b"), create("c"), create("c")):
+        with pytest.raises(ResonateStoreError, match=f"the file was {says}.*stop the program"):
+            await store.call(request)
+    await store.close()
+    errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert [text for text in errors if says in text] == errors[:1]
+    assert str(path) in errors[0]
+    if happens is _deleted:
+        store = SqliteStore(path)
+        await store.open()
+        assert (await store.call(PromiseGet("b"))).status == 404
+        await store.close()
+
+
+async def test_a_file_that_goes_within_a_second_of_a_look_is_missed_at_the_close(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = SqliteStore(path)
+    await store.open()
+    await ok(store, create("a"))
+    path.unlink()
+    await store.close()
+    (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert "the file was deleted or moved" in record.getMessage()
+
+
+async def test_the_file_is_looked_at_once_a_second_and_not_at_each_commit(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[str] = []
+    stat_ = os.stat
+
+    def counted(path: Any, *args: Any, **kwargs: Any) -> os.stat_result:
+        if threading.current_thread() is not threading.main_thread():
+            looks.append(str(path))
+        return stat_(path, *args, **kwargs)
+
+    now_s = 100.0
+    monkeypatch.setattr(os, "stat", counted)
+    monkeypatch.setattr(time, "monotonic", lambda: now_s)
+    store = SqliteStore(path, synchronous="NORMAL")
+    await store.open()
+    for n in range(20):
+        await ok(store, create(f"a{n}"))
+    assert len(looks) == 1, "at the opening"
+    now_s += 1.0
+    for n in range(20):
+        await ok(store, create(f"b{n}"))
+    assert len(looks) == 2
+    monkeypatch.undo()
+    await store.close()
+
+
+async def test_whoever_may_not_look_goes_on(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trouble of looking says nothing of the file."""
+    monkeypatch.setattr(presence, "LOOK_S", 0.0)
+    store = SqliteStore(path)
+    await store.open()
+
+    def refused(*_: Any, **__: Any) -> Any:
+        raise PermissionError(errno.EACCES, "no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", refused)
+        await ok(store, create("a"))
+    await ok(store, create("b"))
+    await store.close()
+
+
+async def test_a_client_whose_file_is_gone_refuses_what_is_new_and_can_be_stopped(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Law 16: an execution that can neither go on nor be given back does not stop the stop."""
+    monkeypatch.setattr(presence, "LOOK_S", 0.0)
+    resonate = Resonate.local(path=path, stop_timeout=0)
+    stepped = asyncio.Event()
+
+    async def step(ctx: Context) -> None:
+        stepped.set()
+
+    @resonate.register
+    async def steps(ctx: Context) -> None:
+        while True:
+            await ctx.run(step)
+            await asyncio.sleep(0.001)
+
+    async with resonate:
+        await resonate.begin_run("a", steps).created()
+        await stepped.wait()
+        path.unlink()
+        with pytest.raises(ResonateStoreError, match="the file was deleted or moved"):
+            await resonate.begin_run("b", steps).created()
+    assert "resonate-aio writer" not in " ".join(t.name for t in threading.enumerate())

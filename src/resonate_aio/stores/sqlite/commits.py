@@ -26,6 +26,7 @@ from .holds import Hold, Holds
 from .jobs import Batch, Lookup, Run, RunJob, end
 from .live import ReadLive
 from .owner_lock import OwnerLock
+from .presence import Presence
 from .writer import Writer
 
 _log = logging.getLogger("resonate_aio.stores")
@@ -107,7 +108,10 @@ class Commits(InProcessStore):
         loop = asyncio.get_running_loop()
         now_ms = self._clock.now_ms()
         self._writer = Writer(
-            self._path, lambda: open_file(self._path, self._lock, self._synchronous), loop
+            self._path,
+            lambda: open_file(self._path, self._lock, self._synchronous),
+            loop,
+            Presence(self._path),
         )
         opened: asyncio.Future[None] = loop.create_future()
         job = ReadLive(

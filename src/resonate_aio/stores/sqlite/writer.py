@@ -17,6 +17,9 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Final, Protocol
 
+from ...errors import ResonateStoreError
+from .presence import Presence
+
 _log = logging.getLogger("resonate_aio.stores")
 
 _FIRST_PAUSE_S: Final = 0.01
@@ -46,6 +49,7 @@ class Writer:
         name: The file, for messages.
         connect: Makes the connection; runs on the thread.
         loop: Where `finished` is called.
+        presence: Looks whether what jobs did is where it will be found; on the thread, too.
     """
 
     __slots__ = (
@@ -56,6 +60,7 @@ class Writer:
         "_jobs",
         "_loop",
         "_name",
+        "_presence",
         "_stopped",
         "_submitted",
         "_thread",
@@ -67,8 +72,10 @@ class Writer:
         name: str,
         connect: Callable[[], sqlite3.Connection],
         loop: asyncio.AbstractEventLoop,
+        presence: Presence,
     ) -> None:
         self._name = name
+        self._presence = presence
         self._connect = connect
         self._loop = loop
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
@@ -125,11 +132,14 @@ class Writer:
     def _run(self) -> None:
         try:
             connection = self._connect()
+            self._presence.opened()
         except Exception as error:  # noqa: BLE001  whoever opens the store gets it
             self._serve(None, error)
             return
         try:
             self._serve(connection, None)
+            if not self._is_aborted and not self._presence.is_gone:
+                self._look_once_more()
         finally:
             try:
                 connection.close()
@@ -137,13 +147,23 @@ class Writer:
                 _log.warning("%s did not close cleanly: %s", self._name, error)
             self._tell(self._ended)
 
+    def _look_once_more(self) -> None:
+        try:
+            self._presence.look()
+        except ResonateStoreError as error:
+            _log.error("%s: %s", self._name, error)
+
     def _serve(self, connection: sqlite3.Connection | None, error: Exception | None) -> None:
+        changes = 0
         while (job := self._jobs.get()) is not None and not self._is_aborted:
             if connection is None:
                 self._report(job, error)
                 return
             try:
                 is_complete = self._persist(connection, job)
+                if connection.total_changes != changes:
+                    changes = connection.total_changes
+                    self._presence.check()
             except Exception as fault:  # noqa: BLE001  the job's owner decides
                 self._report(job, fault)
                 del job
