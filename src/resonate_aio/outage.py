@@ -16,6 +16,10 @@ _IN_A_ROW: Final = 3
 """So many failures without a success between them are more than trouble that passes."""
 
 
+class UnreachableError(ConnectionError):
+    """No server answers, and the log was told by whoever keeps the connection: not once more."""
+
+
 class Outage:
     """One connection, or one pool of them, as the log sees it."""
 
@@ -25,6 +29,11 @@ class Outage:
         self._failures = 0
         self._is_said = False
         self._said_s: float | None = None
+
+    @property
+    def is_said(self) -> bool:
+        """Whether the log says that it lasts."""
+        return self._is_said
 
     def failed(self, now_s: float) -> bool:
         """One more failure; whether it is worth a line.

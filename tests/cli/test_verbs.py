@@ -182,8 +182,8 @@ def test_what_does_not_exist_is_one_line() -> None:
     gone = run("promises", "get", "absent", "--wait", "0.3", **env)
     assert gone.returncode == 1
     retrying, *_, failed = gone.stderr.splitlines()
-    assert retrying.startswith(f"WARNING: {server.url}: ")
-    assert "tried again in" in retrying
+    assert retrying.startswith(f"WARNING: no server at {server.url} (connection refused): start ")
+    assert "asked again until it answers" in retrying
     assert failed.startswith(f"Error: {server.url} did not answer within 0.3 s: is a ")
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
+import pytest
 from tests.remote.rules import LENIENT, NEWEST, SimRules
 from tests.remote.world import World
 from tests.stores.drive import Inbox, fence_create, fulfill, ok
@@ -87,6 +89,26 @@ def test_a_lost_heartbeat_is_followed_by_the_next() -> None:
 
     assert isinstance(world.with_store(hold), Promise)
     assert world.task("x").version == 1
+
+
+def test_heartbeats_do_not_repeat_what_the_log_says_of_an_outage(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = World()
+
+    async def hold(store: RemoteStore) -> None:
+        await world.held(store, "x")
+        caplog.clear()
+        world.net.is_down = True
+        await asyncio.sleep(30)
+
+    with caplog.at_level(logging.DEBUG, "resonate_aio.stores"):
+        world.with_store(hold)
+    lost = [record for record in caplog.records if "a heartbeat was lost" in record.getMessage()]
+    assert len(lost) > 1
+    assert {record.levelname for record in lost} == {"DEBUG"}
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert ["connection refused" in text for text in told] == [True]
 
 
 def test_a_lease_that_ended_is_noticed_within_a_ttl_and_a_bit() -> None:

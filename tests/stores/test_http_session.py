@@ -27,7 +27,10 @@ from tests.stores.faulty import (
 )
 
 from resonate_aio.errors import ResonateStoreError
+from resonate_aio.protocol.wire_records import message_from_wire
+from resonate_aio.stores.http.answers import NoServerError
 from resonate_aio.stores.http.session import HttpSession, Lane, Patience
+from resonate_aio.transports.sse import SseMessages, SsePatience
 
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.__name__)
@@ -64,7 +67,9 @@ async def test_names_and_certificates_are_trouble_too(url: str) -> None:
     async with listening(speaks_no_tls) as plain:
         url = url.format(port=plain.rpartition(":")[2])
         async with session(url) as http:
-            with pytest.raises(ResonateStoreError, match=r"no connection|connection failed"):
+            with pytest.raises(
+                ResonateStoreError, match=r"no server at|no connection|connection failed"
+            ):
                 await http.exchange("GET", "/", text_of, tries=2)
 
 
@@ -251,6 +256,77 @@ async def test_an_outage_and_its_end_are_said_once_each(
     assert [level for level, _ in said] == ["WARNING", "WARNING"]
     assert "503" in said[0][1]
     assert said[1][1] == f"{url}: connected again"
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
+async def test_a_server_that_is_not_there_is_one_line_that_says_what_to_do(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """However much is asked of it, with a stream of messages open or not; so is its coming."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if request.path != "/poll":
+            return web.Response(text="ok")
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await asyncio.sleep(30)
+        return response
+
+    messages: list[object] = []
+    with caplog.at_level(logging.WARNING, "resonate_aio"):
+        async with session(url) as http:
+            patience = SsePatience(first_s=0.01, most_s=0.05)
+            source = SseMessages(
+                [lambda group, pid: http.stream("/poll")], message_from_wire, patience=patience
+            )
+            await source.start("group", "pid", messages.append)
+            asking = [asyncio.create_task(http.exchange("GET", "/", only_ok)) for _ in range(5)]
+            await asyncio.sleep(0.3)
+            says = (
+                f"no server at {url} (connection refused): start one (`resonate-aio serve`), or "
+                "check url= and RESONATE_URL; asked again until it answers"
+            )
+            assert [record.getMessage() for record in caplog.records] == [says]
+            away = [http.is_away]
+            with pytest.raises(
+                ResonateStoreError, match=r"^no server at .* \(connection refused\)"
+            ):
+                await http.exchange("GET", "/", only_ok, tries=1)
+            app = web.Application()
+            app.router.add_get("/{path:.*}", answer)
+            runner = web.AppRunner(app, shutdown_timeout=0)
+            await runner.setup()
+            await web.TCPSite(runner, "127.0.0.1", port).start()
+            try:
+                await asyncio.gather(*asking)
+                while not source.is_connected:  # noqa: ASYNC110  real sockets
+                    await asyncio.sleep(0.01)
+            finally:
+                await source.stop()
+                await runner.cleanup()
+            away.append(http.is_away)
+    assert away == [True, False]
+    assert [record.getMessage() for record in caplog.records] == [says, f"{url}: connected again"]
+
+
+async def test_a_stream_that_comes_back_alone_is_said_too(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(text="ok")
+
+    async with serving(answer) as url, session(url) as http:
+        http._say_trouble(NoServerError("connection refused"), "GET /")
+        async with http.stream("/") as stream:
+            assert stream.status == 200
+        assert not http.is_away
+    assert caplog.messages[-1] == f"{url}: connected again"
 
 
 async def test_a_slow_server_is_given_more_time_with_each_try() -> None:

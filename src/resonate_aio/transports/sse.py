@@ -23,7 +23,7 @@ import orjson
 
 from ..backoff import Backoff
 from ..errors import ResonateStoreError
-from ..outage import Outage
+from ..outage import Outage, UnreachableError
 from ..protocol.requests import Message
 from ..protocol.sse import SseParser
 
@@ -150,11 +150,12 @@ class SseMessages:
         misses = 0
         while True:
             began_s = loop.time()
-            self._heard = False
+            self._heard = is_told = False
             try:
                 status = await self._follow(self._endpoints[0], group, pid)
             except (OSError, TimeoutError, ResonateStoreError, ValueError) as error:
                 status, why = 0, repr(error)
+                is_told = isinstance(error, UnreachableError)
             except Exception as error:
                 # Nobody else can: without this task the worker is deaf for ever.
                 logger.exception("the message stream failed; this is a bug, please report it")
@@ -172,7 +173,10 @@ class SseMessages:
                     continue
             at_least_s = patience.refused_s if status in _REFUSED else self._asked_s
             delay_s = backoff.next_s(at_least_s)
-            self._say(status, why, delay_s, backoff.failures)
+            if is_told:
+                logger.debug("no message stream (%s), next try in %.2g s", why, delay_s)
+            else:
+                self._say(status, why, delay_s, backoff.failures)
             await asyncio.sleep(delay_s)
 
     def _say(self, status: int, why: str, delay_s: float, failures: int) -> None:

@@ -6,6 +6,8 @@ knows no promise and no task.
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -48,6 +50,28 @@ class TroubleError(Exception):
         self.after_s = after_s
         self.untouched = untouched
 
+    def told(self, url: str, what: str) -> str:
+        """What happened to a request, for the log and for an error."""
+        return f"{url}: {what}: {self.reason}" if what else f"{url}: {self.reason}"
+
+
+class NoServerError(TroubleError):
+    """Nobody took the connection, so nothing was asked.
+
+    Args:
+        reason: Why, in the system's words.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, untouched=True)
+
+    def told(self, url: str, what: str) -> str:
+        """The same whatever was to be asked: one outage is one thing."""
+        return (
+            f"no server at {url} ({self.reason}): start one (`resonate-aio serve`), or check url= "
+            "and RESONATE_URL"
+        )
+
 
 def refusal(url: str, answer: Answer) -> ResonateStoreError:
     """The error that says the server refuses the credentials."""
@@ -76,6 +100,13 @@ def check(url: str, answer: Answer, refusals: frozenset[int]) -> None:
         raise TroubleError("429 too many requests", after_s=retry_after_s(answer), untouched=True)
     if status >= 500 and status != _NOT_SERVED:
         raise TroubleError(f"status {status}{reason_in(answer)}", after_s=retry_after_s(answer))
+
+
+def in_words(error: OSError) -> str:
+    """What the system says about a failed connection, without the addresses that it tried."""
+    if error.errno is not None and not isinstance(error, socket.gaierror):
+        return os.strerror(error.errno).lower()
+    return error.strerror or str(error)
 
 
 def retry_after_s(answer: Answer) -> float:

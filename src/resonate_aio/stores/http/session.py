@@ -29,8 +29,17 @@ from yarl import URL
 
 from ...backoff import Backoff
 from ...errors import ResonateStoreError
-from ...outage import Outage
-from .answers import REFUSED, Answer, TroubleError, check, checked_url, refusal
+from ...outage import Outage, UnreachableError
+from .answers import (
+    REFUSED,
+    Answer,
+    NoServerError,
+    TroubleError,
+    check,
+    checked_url,
+    in_words,
+    refusal,
+)
 from .resolver import Resolver
 
 logger = logging.getLogger("resonate_aio.stores.http")
@@ -39,6 +48,7 @@ T = TypeVar("T")
 Token = str | Callable[[], str | Awaitable[str]]
 """A bearer token, or a function that gives the one that is valid now."""
 
+_OK: Final = 200
 _ANSWER_LIMIT_BYTES: Final = 256 * 1024 * 1024
 _KEEP_ALIVE: Final = (("TCP_KEEPIDLE", 20), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 4))
 
@@ -231,20 +241,20 @@ class HttpSession:
                     answer = await self._send(method, path, body, headers, answer_s)
                 check(self.url, answer, refusals)
                 result = read(answer)
-            except TroubleError as trouble:
-                maybe_done |= not trouble.untouched
-                reason, after_s = trouble.reason, trouble.after_s
+            except TroubleError as found:
+                maybe_done |= not found.untouched
+                trouble = found
             except TimeoutError:
                 maybe_done = True
-                reason, after_s = f"no answer within {answer_s:g} s", 0.0
+                trouble = TroubleError(f"no answer within {answer_s:g} s")
                 answer_s = min(answer_s * 2, patience.answer_most_s)
             else:
                 self._answered()
                 return result, maybe_done
             if tries is not None and backoff.failures + 1 >= tries:
-                raise ResonateStoreError(f"{self._url}: {reason}")
-            delay_s = backoff.next_s(after_s)
-            self._say_trouble(f"{method} {path}", reason, delay_s)
+                raise ResonateStoreError(trouble.told(self.url, ""))
+            delay_s = backoff.next_s(trouble.after_s)
+            self._say_trouble(trouble, f"{method} {path}")
             await asyncio.sleep(delay_s)
 
     async def _send(
@@ -272,15 +282,21 @@ class HttpSession:
                 allow_redirects=False,  # a redirect must not carry the token away
             ) as response:
                 answer = Answer(response.status, response.headers, await _whole(response))
-        except aiohttp.ConnectionTimeoutError as error:
-            raise TroubleError(f"no connection: {error!r}", untouched=True) from error
-        except aiohttp.ClientConnectorError as error:
-            raise TroubleError(f"no connection: {error}", untouched=True) from error
+        except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as error:
+            raise self._unconnected(error) from error
         except TimeoutError:
             raise
         except (aiohttp.ClientError, OSError) as error:
             raise TroubleError(f"the connection failed: {error!r}") from error
         return answer
+
+    def _unconnected(self, error: aiohttp.ClientConnectionError) -> TroubleError:
+        """Why there is no connection, in the words that the system has for it."""
+        if isinstance(error, aiohttp.ClientSSLError):  # somebody is there
+            return TroubleError(f"no connection: {error}", untouched=True)
+        if isinstance(error, aiohttp.ClientConnectorError):
+            return NoServerError(in_words(error.os_error))
+        return NoServerError(f"no connection within {self.patience.connect_s:g} s")
 
     def refused(self, answer: Answer) -> ResonateStoreError:
         """The error that says the server refuses the credentials."""
@@ -294,11 +310,16 @@ class HttpSession:
         if at_s > now_s:
             await asyncio.sleep(at_s - now_s)
 
-    def _say_trouble(self, what: str, reason: str, delay_s: float) -> None:
+    @property
+    def is_away(self) -> bool:
+        """Whether the log says that the server does not answer."""
+        return self._outage.is_said
+
+    def _say_trouble(self, trouble: TroubleError, what: str) -> None:
         """A warning when trouble begins, then one a minute: not one a request."""
         is_worth_it = self._outage.failed(asyncio.get_running_loop().time())
         level = logging.WARNING if is_worth_it else logging.DEBUG
-        logger.log(level, "%s: %s: %s; tried again in %.2g s", self._url, what, reason, delay_s)
+        logger.log(level, "%s; asked again until it answers", trouble.told(self.url, what))
 
     def _answered(self) -> None:
         if self._outage.worked():  # as loud as the trouble was: who read that reads this
@@ -313,6 +334,7 @@ class HttpSession:
         """Open a response without an end; how long it may be silent is the caller's affair.
 
         Raises:
+            UnreachableError: No server takes the connection, which the log was told.
             ConnectionError, TimeoutError: It could not be opened, or it broke.
         """
         session = self._open_session()
@@ -325,7 +347,13 @@ class HttpSession:
             async with session.get(
                 self._at(path), headers=sent, timeout=limit, allow_redirects=False
             ) as response:
+                if response.status == _OK:
+                    self._answered()
                 yield OpenStream(response)
+        except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as error:
+            trouble = self._unconnected(error)
+            self._say_trouble(trouble, f"GET {path}")
+            raise UnreachableError(trouble.reason) from error
         except aiohttp.ClientError as error:
             raise ConnectionError(str(error)) from error
 

@@ -58,6 +58,11 @@ class RemoteCalls:
         self._correlations = itertools.count(start)
         self.is_held: Any = _never
 
+    @property
+    def is_away(self) -> bool:
+        """Whether the log says that the server does not answer."""
+        return self._http.is_away
+
     async def ask(self, request: Request, *, tries: int | None = None) -> Reply:
         """Carry out one request.
 

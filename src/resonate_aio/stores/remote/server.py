@@ -97,7 +97,8 @@ class RemoteServer:
         try:
             reply = await self._calls.ask(request, tries=2)
         except ResonateStoreError as error:
-            logger.warning("a heartbeat was lost: %s", error)
+            level = logging.DEBUG if self._calls.is_away else logging.WARNING  # it is said already
+            logger.log(level, "a heartbeat was lost: %s", error)
             return Reply(int(error.code) or _NO_ANSWER, error=str(error))
         if reply.status == _BAD and len(request.tasks) > 1:
             # By the server's reading of the ids these are several origins: one by one, then.
