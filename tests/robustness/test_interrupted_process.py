@@ -162,3 +162,59 @@ def test_asyncio_run_ends_under_a_running_client(tmp_path: Path, after_s: str) -
     out, err = process.communicate(timeout=30)
     assert (out, err, process.returncode) == ("begun\n", "", 0)
     finish(tmp_path, check_interrupted(tmp_path))
+
+
+BLOCKING = """
+import asyncio, sys, time
+from resonate_aio import Resonate
+
+path, mode = sys.argv[1:3]
+resonate = Resonate.local(path=path)
+
+async def blocks(ctx):
+    if mode == "later":
+        await asyncio.sleep(0.01)
+    if mode != "finish":
+        print("blocked", flush=True)
+        time.sleep(30)
+    return 1
+
+@resonate.register
+async def flow(ctx):
+    return await ctx.run(blocks)
+
+async def main():
+    async with resonate:
+        print(await resonate.run("flow", flow), flush=True)
+
+asyncio.run(main())
+"""
+
+
+def start_blocking(folder: Path, mode: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-X", "dev", "-c", BLOCKING, folder / "app.db", mode],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+    )
+
+
+@pytest.mark.parametrize("mode", ["at once", "later"])
+def test_the_second_ctrl_c_where_a_step_blocks_the_loop(tmp_path: Path, mode: str) -> None:
+    """As in plain asyncio the first waits for the loop; the second says one thing, not two."""
+    process = start_blocking(tmp_path, mode)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "blocked\n"
+    for _ in range(2):
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+    assert (out, process.returncode) == ("", -signal.SIGINT)
+    assert "never retrieved" not in err
+    assert err.startswith("Traceback (most recent call last):")
+    assert err.endswith("\nKeyboardInterrupt\n")
+    assert check_interrupted(tmp_path) == Counter()
+    process = start_blocking(tmp_path, "finish")
+    assert process.communicate(timeout=20) == ("1\n", "")

@@ -162,9 +162,18 @@ async def _drive_coroutine(body: LiveBody) -> None:
     except BaseException as error:
         body.scheduler.over(body, None, error)
         if ends_process(error):
+            driver = asyncio.current_task()
+            assert driver is not None  # we run in it
+            driver.add_done_callback(_retrieve)
             raise
     else:
         body.scheduler.over(body, value, None)
+
+
+def _retrieve(driver: asyncio.Task[None]) -> None:
+    """Whoever runs the loop gets what ends the process; that nobody awaits its task is no news."""
+    if not driver.cancelled():
+        driver.exception()
 
 
 async def _drive_thread(body: LiveBody) -> None:
