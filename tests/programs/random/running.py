@@ -221,7 +221,8 @@ class Runner:
             if node.how == "rpc":
                 return ctx.rpc(node.dialect, node.name, seen)
             function: Any = self.function if node.dialect == "async" else self.generator
-            return ctx.run(function, node.name, seen)
+            # One that makes no ctx call is a leaf: it would be tried again for a year.
+            return ctx.run(function, node.name, seen).options(retry_policy=Never())
         assert isinstance(node, Step)
         if node.how == "volatile":
             return ctx.run(self.volatile, node.name, node.takes_s, seen).options(durable=False)
