@@ -6,12 +6,13 @@ import asyncio
 import inspect
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from resonate_aio import Context, Resonate
 from resonate_aio.errors import ResonateTimedoutError
-from resonate_aio.testing import FaultError, SimDeadlock, simulate, simulated
+from resonate_aio.testing import FaultError, SimDeadlock, crash_everywhere, simulate, simulated
 
 WEEK_S = 7 * 24 * 3600
 
@@ -198,6 +199,52 @@ def test_limits_that_somebody_chose_pass() -> None:
         assert resonate.begin_run("t", approve) is not None
 
     simulate(main)
+
+
+@simulated
+async def test_what_reaches_out_of_the_process_is_refused_with_what_to_do(
+    resonate: Resonate,
+) -> None:
+    """Still a NotImplementedError: that is what libraries catch to go on without."""
+    loop = asyncio.get_running_loop()
+    for refused in (
+        lambda: asyncio.open_connection("127.0.0.1", 1),
+        lambda: asyncio.create_subprocess_exec("true"),
+        lambda: asyncio.start_server(lambda *_: None, "127.0.0.1", 0),
+        lambda: loop.getaddrinfo("localhost", 1),
+        lambda: loop.create_datagram_endpoint(asyncio.DatagramProtocol, local_addr=("::1", 0)),
+    ):
+        with pytest.raises(NotImplementedError, match=r"no sockets.*resonate\.set_dependency"):
+            await refused()
+    with pytest.raises(NotImplementedError, match=r"add_signal_handler\(\): .* signals"):
+        loop.add_signal_handler(2, print)
+
+
+async def returns_at_once(resonate: Resonate) -> None: ...
+
+
+@pytest.mark.parametrize("door", [simulate, crash_everywhere])
+@pytest.mark.parametrize(
+    ("program", "told"),
+    [
+        (
+            lambda resonate: 1,
+            r"async def program.*<lambda>\(resonate\) gave 1, which cannot be awai",
+        ),
+        (3, r"takes an async function, `async def program\(resonate\): \.\.\.`, got 3"),
+    ],
+)
+def test_a_program_that_is_none_is_refused(door: Any, program: Any, told: str) -> None:
+    with pytest.raises(TypeError, match=told):
+        door(program)
+
+
+@pytest.mark.parametrize("door", [simulate, crash_everywhere])
+def test_a_program_that_was_called_already_is_refused(door: Any) -> None:
+    """And nothing warns of a coroutine that was never awaited (warnings are errors)."""
+    said = rf"leave the call out, {door.__name__}\(returns_at_once\)"
+    with pytest.raises(TypeError, match=said):
+        door(returns_at_once(Resonate()))
 
 
 @simulated

@@ -29,10 +29,24 @@ from typing import Any, Literal
 import msgspec
 
 from ..runtime.settings import Settings
-from .theatre import FaultError, Main, MemoryStage, Outcome, Records, SqliteStage, Theatre
+from .theatre import (
+    FaultError,
+    Main,
+    MemoryStage,
+    Outcome,
+    Records,
+    SqliteStage,
+    Theatre,
+    refuse_what_is_no_program,
+)
 
 __all__ = ["CrashError", "MemoryStage", "Report", "SqliteStage", "Theatre", "crash_everywhere"]
 
+_NEW_EACH_TIME = (
+    "\n  hint: a value that is new each time (random, time, uuid) is another one in the next life, "
+    "unless a step or ctx.random and ctx.time recorded it; values_vary=True lets recorded values "
+    "differ between runs, not what the program returns"
+)
 _SHOWN_CHARACTERS = 300
 _SHOWN_RECORDS = 5
 _PATIENCE = 10
@@ -142,8 +156,11 @@ def crash_everywhere(
     Raises:
         CrashError: Some run differed; the message names program, seed and crash points, and
             the line that repeats that run alone.
+        SimDeadlock: Left alone, it waits for what can never come; the message names it.
+        TypeError: `main` is no async function.
         Exception: What the program raised when it was left alone.
     """
+    refuse_what_is_no_program(main, "crash_everywhere")
     trial = _Trial(main, store, seed, effects, values_vary, name, settings)
     base = trial.undisturbed()
     if only is not None:
@@ -231,6 +248,7 @@ class _Trial:
             crashed=lambda: self._started.append(Counter(self._effects)),
             found=self._found,
             limit_s=self._limit_s,
+            refuses_forgotten=True,
         )
         try:
             return theatre.play(points)
@@ -254,7 +272,8 @@ class _Trial:
     def _difference(self, base: Outcome, outcome: Outcome) -> str:
         """What is wrong with this run, or nothing."""
         if outcome.result != base.result:
-            return f"it returned {_shown(outcome.result)} instead of {_shown(base.result)}"
+            returned = f"it returned {_shown(outcome.result)} instead of {_shown(base.result)}"
+            return returned + _NEW_EACH_TIME
         for life, (settled, started) in enumerate(self._at_crash, 1):
             lost = _changes(settled, {id: outcome.records.get(id) for id in settled})
             if lost:
@@ -265,7 +284,7 @@ class _Trial:
         if not self._values_vary:
             other = _changes(base.records, outcome.records)
             if other:
-                return f"it recorded something else: {other}"
+                return f"it recorded something else: {other}{_NEW_EACH_TIME}"
         return ""
 
 

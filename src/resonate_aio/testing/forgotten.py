@@ -8,13 +8,14 @@ deadlines. This file tells that case from those in which something is still to c
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, cast
 
 from ..machine.deadlines import LEASE, RETRY, SCHEDULE
 from ..machine.transitions import NEVER_MS, delay_of
 from ..protocol.records import Promise, is_pending, is_timer, target_of
 from ..runtime.poison import Poison
-from ..stores.memory import MemoryStore
+from ..stores.in_process import InProcessStore
 from ..stores.untaken import called_by
 
 _SHOWN = 10
@@ -26,12 +27,12 @@ class Forgotten:
     """Looks at a store when nothing is ready to run, before the clock moves.
 
     Args:
-        store: Where the promises are.
+        store_of: Gives what holds the promises; None while it does not, as before it is open.
         default_s: The time limit of what was started without one.
     """
 
-    def __init__(self, store: MemoryStore, default_s: float) -> None:
-        self._store = store
+    def __init__(self, store_of: Callable[[], InProcessStore | None], default_s: float) -> None:
+        self._store_of = store_of
         self._default_ms = int(default_s * 1000)
 
     def why(self, timers: list[asyncio.TimerHandle]) -> str:
@@ -40,10 +41,11 @@ class Forgotten:
         Args:
             timers: What is set on the event loop.
         """
-        in_vain = self._in_vain(timers)
-        if in_vain is None:
+        store = self._store_of()
+        in_vain = None if store is None else _in_vain(store, timers)
+        if store is None or in_vain is None:
             return ""
-        machine = self._store.machine
+        machine = store.machine
         armed = machine.deadlines.armed
         pending = [promise for promise in machine.promises.values() if is_pending(promise)]
         untaken = [promise for promise in pending if promise.id in armed[RETRY]]
@@ -51,7 +53,7 @@ class Forgotten:
             return ""
         if any(due_ms < NEVER_MS for due_ms in armed[LEASE].values()):
             return ""
-        if any(self._may_be_taken(promise, in_vain) for promise in untaken):
+        if any(_may_be_taken(store, promise, in_vain) for promise in untaken):
             return ""
         if self._was_limited(pending):
             return ""
@@ -59,27 +61,6 @@ class Forgotten:
             "everybody waits for promises that nobody settles, and nothing is to come but the end "
             f"of the time limit that nobody chose: {_named(pending, untaken)}. Settle them in the "
             "test, or give the call a limit, options(timeout=seconds), to see it pass"
-        )
-
-    def _in_vain(self, timers: list[asyncio.TimerHandle]) -> set[str] | None:
-        """What is tried again and again in vain; None if timers are set for anything else."""
-        in_vain = set()
-        for timer in timers:
-            handle = cast(Any, timer)
-            owner = getattr(handle._callback, "__self__", None)
-            if isinstance(owner, Poison) and timer.when() - handle._loop.time() >= _IN_VAIN_S:
-                in_vain.add(handle._args[0])
-            elif owner is not self._store:
-                return None
-        return in_vain
-
-    def _may_be_taken(self, promise: Promise, in_vain: set[str]) -> bool:
-        """Whether an execution that nobody holds may yet be run."""
-        if delay_of(promise) > self._store._clock.now_ms():
-            return True
-        target = target_of(promise)
-        return (
-            target is not None and promise.id not in in_vain and self._store._hub.is_taken(target)
         )
 
     def _was_limited(self, pending: list[Promise]) -> bool:
@@ -90,6 +71,27 @@ class Forgotten:
             for promise in pending
             if promise.timeout_at_ms == first_ms
         )
+
+
+def _in_vain(store: InProcessStore, timers: list[asyncio.TimerHandle]) -> set[str] | None:
+    """What is tried again and again in vain; None if timers are set for anything else."""
+    in_vain = set()
+    for timer in timers:
+        handle = cast(Any, timer)
+        owner = getattr(handle._callback, "__self__", None)
+        if isinstance(owner, Poison) and timer.when() - handle._loop.time() >= _IN_VAIN_S:
+            in_vain.add(handle._args[0])
+        elif owner is not store:
+            return None
+    return in_vain
+
+
+def _may_be_taken(store: InProcessStore, promise: Promise, in_vain: set[str]) -> bool:
+    """Whether an execution that nobody holds may yet be run."""
+    if delay_of(promise) > store._clock.now_ms():
+        return True
+    target = target_of(promise)
+    return target is not None and promise.id not in in_vain and store._hub.is_taken(target)
 
 
 def _named(pending: list[Promise], untaken: list[Promise]) -> str:

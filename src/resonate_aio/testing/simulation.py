@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 
 from ..client.resonate import Resonate
 from ..runtime.settings import Settings
-from .theatre import MemoryStage, Theatre
+from .theatre import MemoryStage, Theatre, refuse_what_is_no_program
 
 T = TypeVar("T")
 _CLIENT = "resonate"
@@ -56,8 +56,10 @@ def simulate(
             is left to come is the end of a time limit that nobody chose (a year).
         FaultError: It took longer than `limit_s`, left tasks behind, or an error reached the
             event loop.
+        TypeError: `main` is no async function.
         Exception: What `main` raised.
     """
+    refuse_what_is_no_program(main, "simulate")
     stage = MemoryStage()
     theatre = Theatre(main, stage, settings=settings, limit_s=limit_s, refuses_forgotten=True)
     try:

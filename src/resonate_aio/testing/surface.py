@@ -15,16 +15,18 @@ from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 from .endings import Killed
 from .graveyard import bury
+from .outside import without_outside
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-if TYPE_CHECKING:  # sockets, signals and subprocesses stay abstract: they raise
+if TYPE_CHECKING:  # which has sockets, signals and subprocesses: ours refuses them
     _AbstractEventLoop = asyncio.BaseEventLoop
 else:
     _AbstractEventLoop = asyncio.AbstractEventLoop
 
 
+@without_outside
 class LoopSurface(_AbstractEventLoop):
     """An event loop without the running.
 

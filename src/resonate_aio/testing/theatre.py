@@ -10,11 +10,13 @@ nothing of what a run ought to give.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import tempfile
 import threading
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, cast
 
 import msgspec
 
@@ -23,6 +25,7 @@ from ..protocol.records import PromiseState
 from ..protocol.requests import PromiseSearch
 from ..runtime.settings import Settings
 from ..stores.base import Store
+from ..stores.in_process import InProcessStore
 from ..stores.memory import MemoryStore
 from ..stores.sqlite import SqliteStore
 from ..stores.sqlite import store as sqlite_store
@@ -176,7 +179,7 @@ class Theatre:
         found: Called with the settled records when the next life has opened the store.
         limit_s: Virtual seconds that one life may take.
         refuses_forgotten: Whether it is a deadlock that everybody waits for promises that
-            nobody settles, instead of a wait for their time limits (memory only).
+            nobody settles, instead of a wait for their time limits.
 
     Attributes:
         places: Where the crashes fell so far, in words.
@@ -201,6 +204,7 @@ class Theatre:
         self._limit_s = limit_s
         self._refuses_forgotten = refuses_forgotten
         self._clock_s = 0.0
+        self._limit: asyncio.Timeout | None = None
         self.places: list[str] = []
 
     def life(self, point: int | None, main: Main | None = None) -> Life:
@@ -230,9 +234,10 @@ class Theatre:
         resonate = Resonate(store=store, pid="crash", clock=clock, settings=self._settings)
         if point is not None and point < 0:
             loop.kill_after(-point)
-        if self._refuses_forgotten and isinstance(inner, MemoryStore):
+        if self._refuses_forgotten:
             default_s = (self._settings or Settings()).default_timeout_s
-            loop.set_stuck_check(Forgotten(inner, default_s).why)
+            forgotten = Forgotten(partial(_machine_room, inner), default_s)
+            loop.set_stuck_check(lambda timers: forgotten.why(self._of_the_life(timers)))
         at = ""
         result, records = None, None
         try:
@@ -264,7 +269,8 @@ class Theatre:
         self._found(await settled_in(store))
         try:
             async with asyncio.timeout(self._limit_s) as limit:
-                result = await main(resonate)
+                self._limit = limit
+                result = await _awaitable(main, resonate)
         except TimeoutError as error:
             if not limit.expired():
                 raise
@@ -274,6 +280,14 @@ class Theatre:
         records = await settled_in(store)
         await store.close()
         return result, records
+
+    def _of_the_life(self, timers: list[asyncio.TimerHandle]) -> list[asyncio.TimerHandle]:
+        """Without the theatre's own: nothing comes when a life takes too long but its end."""
+        own = self._limit
+        owners = (
+            (timer, getattr(cast(Any, timer)._callback, "__self__", None)) for timer in timers
+        )
+        return [timer for timer, owner in owners if owner is None or owner is not own]
 
     @staticmethod
     def _check(loop: SimLoop) -> None:
@@ -293,6 +307,43 @@ class Theatre:
             if not life.crashed:
                 return Outcome(life.result, life.records, lives[0].operations, tuple(lives))
         raise FaultError(f"no orderly end after {LIVES} lives")
+
+
+def refuse_what_is_no_program(main: Any, door: str) -> None:
+    """Before anything runs: whether this can be called at all.
+
+    Raises:
+        TypeError: It cannot; the message says what to write.
+    """
+    if callable(main):
+        return
+    wanted = f"{door} takes an async function, `async def program(resonate): ...`"
+    if inspect.iscoroutine(main):
+        main.close()  # nobody will await it, and that needs no warning of its own
+        name = main.__name__
+        raise TypeError(
+            f"{wanted}, got what calling {name}() gave: leave the call out, {door}({name})"
+        )
+    raise TypeError(f"{wanted}, got {main!r}")
+
+
+def _awaitable(main: Main, resonate: Resonate) -> Awaitable[Any]:
+    """What calling the program gives: only then is it known whether it can be awaited."""
+    called: Any = main(resonate)
+    if not inspect.isawaitable(called):
+        name = getattr(main, "__name__", type(main).__name__)
+        raise TypeError(
+            "the program is an async function, `async def program(resonate): ...`, but calling "
+            f"{name}(resonate) gave {called!r}, which cannot be awaited"
+        )
+    return called
+
+
+def _machine_room(store: Store) -> InProcessStore | None:
+    """What holds the promises of a store of this process; None while it is not open."""
+    if isinstance(store, SqliteStore):
+        return store._core
+    return store if isinstance(store, InProcessStore) else None
 
 
 def _wait_for_threads(loop: SimLoop) -> None:
@@ -317,4 +368,14 @@ def _place(store: CrashingStore, point: int | None, handles: int) -> str:
         return f"after {handles} handles of the event loop"
     verb, subject = store.last
     side = "after" if point % 2 else "before"
-    return f"{side} store operation {point // 2} ({verb} {subject!r})"
+    return f"{side} store operation {point // 2} ({verb} {_briefly(subject)})"
+
+
+def _briefly(subject: object) -> str:
+    """What an operation was about: the id it named, and what was asked if it was a request."""
+    if not isinstance(subject, msgspec.Struct):
+        return repr(subject)
+    about = getattr(subject, "action", subject)
+    id = getattr(about, "id", None) or getattr(about, "awaited", None)
+    asked = type(subject).__name__
+    return asked if id is None else f"{asked} {id!r}"
