@@ -546,9 +546,11 @@ async def test_a_client_whose_file_is_gone_refuses_what_is_new_and_can_be_stoppe
             await asyncio.sleep(0.001)
 
     async with resonate:
-        await resonate.begin_run("a", steps).created()
+        running = await resonate.begin_run("a", steps).created()
         await stepped.wait()
         path.unlink()
+        with pytest.raises(ResonateStoreError, match="the file was deleted or moved"):
+            await running.result(timeout=5)
         with pytest.raises(ResonateStoreError, match="the file was deleted or moved"):
             await resonate.begin_run("b", steps).created()
     assert "resonate-aio writer" not in " ".join(t.name for t in threading.enumerate())

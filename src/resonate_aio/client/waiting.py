@@ -82,7 +82,10 @@ class Waiting:
         """
         if promise is None:
             if id in self._handles:
-                self._watch(id)
+                try:
+                    self._watch(id)
+                except ResonateStoreError as error:  # the store cannot be used any more
+                    self._stopped(id, error)
             return
         handles = self._handles.pop(id, None)
         if handles is not None:

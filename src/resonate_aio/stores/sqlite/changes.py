@@ -82,6 +82,18 @@ class Changes:
             machine.outbox.clear()
         return bool(self.changed or self.schedules)
 
+    def give_up(self, error: BaseException) -> None:
+        """Nothing of it is recorded: whoever waits is told, and may not go on (law 2)."""
+        acks, self.acks = self.acks, deque()
+        replies, self.replies = self.replies, deque()
+        told: list[tuple[Any, Any, Any]] = [(acked, context, LOST) for acked, context, _ in acks]
+        told += [(answered, context, error) for answered, context, _ in replies]
+        for callback, context, answer in told:
+            try:
+                callback(context, answer)
+            except Exception:  # noqa: BLE001  as in `tell`
+                _log.exception("a callback for what was given up failed")
+
     def tell(self, slice_s: float) -> bool:
         """Call the acknowledgements and replies, in order; False when time was up before the last.
 

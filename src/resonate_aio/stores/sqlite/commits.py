@@ -272,6 +272,8 @@ class Commits(InProcessStore):
         """Hand over everything that changed; never while a batch is on its way."""
         self._is_scheduled = False
         writer = self._writer
+        if self._fault is not None:
+            self._next.give_up(self._given_up(self._fault))
         if self._inflight is not None or writer is None or self._fault is not None:
             return
         self._is_wanted = False
@@ -318,8 +320,10 @@ class Commits(InProcessStore):
         """Nothing can be recorded any more: tell those who wait, and say so from now on."""
         self._fault = error
         _log.error("%s: writing was given up: %s", self._path, error)
-        for answered, context, _ in (*batch.replies, *self._next.replies):
-            answered(context, self._given_up(error))
+        for lost in (batch, self._next):
+            if self._writer is not None and self._writer.is_stopping:
+                lost.acks.clear()  # the file is being closed: nobody runs on
+            lost.give_up(self._given_up(error))
 
     def _given_up(self, error: Exception) -> ResonateStoreError:
         return ResonateStoreError(f"{self._path}: writing was given up: {error}")

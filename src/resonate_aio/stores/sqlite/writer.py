@@ -94,6 +94,11 @@ class Writer:
         """Whether jobs were submitted whose end the loop has not heard of."""
         return self._done < self._submitted
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it was told to stop: a job that fails is given up after a time."""
+        return self._give_up_at is not None
+
     def start(self, opened: Job) -> None:
         """Start the thread; `opened` is its first job, or hears why there is no connection."""
         self.submit(opened)
