@@ -13,7 +13,12 @@ from typing import Any
 import pytest
 
 from resonate_aio import Context, Resonate
-from resonate_aio.errors import ResonateTimedoutError, StoreOwnedError
+from resonate_aio.errors import (
+    NonDeterminismError,
+    ResonateStoreError,
+    ResonateTimedoutError,
+    StoreOwnedError,
+)
 from resonate_aio.stores.sqlite.owner_lock import OwnerLock
 from resonate_aio.testing import simulate, simulated
 
@@ -140,6 +145,52 @@ async def test_a_file_in_use_is_refused_in_a_few_frames(tmp_path: Path) -> None:
             assert len([name for name in files if name.startswith(str(SOURCE))]) <= 3
     finally:
         lock.release()
+
+
+async def first_step(ctx: Context) -> int:
+    return 1
+
+
+async def other_step(ctx: Context) -> int:
+    return 2
+
+
+@pytest.mark.parametrize("is_awaited", [True, False])
+async def test_changed_code_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, is_awaited: bool
+) -> None:
+    """In full to who awaits the execution; the log has it in full where nobody does."""
+
+    def client(step: Any) -> Resonate:
+        resonate = Resonate.local(path=tmp_path / "app.db", synchronous="NORMAL")
+
+        @resonate.register
+        async def flow(ctx: Context) -> None:
+            await ctx.run(step)
+            await (await ctx.promise(id="gate"))
+
+        return resonate
+
+    async with client(first_step) as before:
+        before.run("x", "flow")
+        while True:
+            try:
+                await before.promises.get("gate")
+                break
+            except ResonateStoreError:
+                await asyncio.sleep(0)
+    async with client(other_step) as after:
+        if is_awaited:
+            with pytest.raises(NonDeterminismError, match="the code changed"):
+                await after.run("x", "flow")
+        while not caplog.records:  # noqa: ASYNC110  the log is all there is
+            await asyncio.sleep(0)
+    [said] = [record.getMessage() for record in caplog.records]
+    assert said.startswith("'x' is stopped: ")
+    assert ("the code changed" in said) is not is_awaited
+    assert (said == "'x' is stopped: NonDeterminismError, as those who await it are told") is (
+        is_awaited
+    )
 
 
 def test_sqlites_word_for_memory_is_refused_with_what_to_write(tmp_path: Path) -> None:

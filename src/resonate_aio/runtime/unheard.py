@@ -44,6 +44,12 @@ class Unheard:
         self._is_watched = is_watched
         self._failing: dict[str, list[IsHeard] | None] = {}
 
+    def told(self, id: str, error: BaseException) -> str:
+        """What the log says of an error that stops it: in short where it is raised to somebody."""
+        if any(is_heard() for is_heard in self._listeners(id)):
+            return f"{type(error).__name__}, as those who await it are told"
+        return str(error)
+
     def failing(self, id: str) -> None:
         """Its failure is about to be recorded; a store may tell the listeners before us."""
         self._failing[id] = None if self._is_watched(id) else self._listeners(id)

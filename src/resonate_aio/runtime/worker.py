@@ -335,7 +335,8 @@ class Worker:
             return
         execution.error = error
         if self._poison.is_news((execution.id, str(error))):
-            logger.error("%r is stopped: %s", execution.id, error, extra={"id": execution.id})
+            told = self._unheard.told(execution.id, error)
+            logger.error("%r is stopped: %s", execution.id, told, extra={"id": execution.id})
         self.scheduler.interrupts.drop(execution)
         held = self._held.pop(execution.id, None)
         self._failed(execution.id, error)
