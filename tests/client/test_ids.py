@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -89,3 +91,33 @@ async def test_a_root_with_a_dot_is_nobodys_child(make: Make) -> None:
         assert await resonate.run("a.3", other) == "other"
         assert await resonate.run("b.3", other) == "other"
         assert await resonate.run("b", parent) == [1, 2]
+
+
+@pytest.mark.parametrize("path", [None, "ids.db"])
+async def test_a_local_calls_id_is_joined_from_outside(tmp_path: Path, path: str | None) -> None:
+    """Law 1, S29a: it runs inside another execution and has no task of its own."""
+    runs: Counter[str] = Counter()
+    begun, may_end = asyncio.Event(), asyncio.Event()
+    resonate = Resonate() if path is None else Resonate.local(path=tmp_path / path)
+
+    @resonate.register
+    async def work(ctx: Context) -> str:
+        runs[ctx.id] += 1
+        begun.set()
+        await may_end.wait()
+        return "its one outcome"
+
+    @resonate.register
+    async def caller(ctx: Context) -> str:
+        return await ctx.run(work).options(id="work")
+
+    async with resonate:
+        outer = resonate.begin_run("caller", caller)
+        await begun.wait()
+        joined = [resonate.begin_run("work", work), resonate.begin_rpc("work", work)]
+        for handle in joined:
+            await handle.created()
+        may_end.set()
+        assert [await handle for handle in (outer, *joined)] == ["its one outcome"] * 3
+        assert await resonate.run("work", work) == "its one outcome"
+    assert runs == {"work": 1}

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from tests.programs import PROGRAMS
@@ -74,6 +75,15 @@ def test_memory_several_crashes_and_between_operations(name: str) -> None:
 @pytest.mark.parametrize("name", EVERY)
 def test_sqlite(name: str) -> None:
     report = survive(name, store="sqlite", seed=1, random_runs=2, between=2)
+
+    assert report.runs >= 2 * report.operations > 0
+
+
+@pytest.mark.parametrize("store", ["memory", "sqlite"])
+@pytest.mark.parametrize("seed", range(12))
+def test_an_id_that_several_call(seed: int, store: Literal["memory", "sqlite"]) -> None:
+    """Laws 1, 2, 6: whoever calls it, in whatever way, gets its one outcome."""
+    report = survive("shared_in_many_ways", store=store, seed=seed)
 
     assert report.runs >= 2 * report.operations > 0
 

@@ -1,6 +1,6 @@
 """The corpus of programs that the laws are stated over; see `base` for what a program is."""
 
-from . import concurrent, generators, interrupted, mixed, outside, seeds, sequential
+from . import concurrent, generators, interrupted, mixed, outside, seeds, sequential, shared
 from .base import FAR_FUTURE_MS, FOREVER_S, PROGRAMS, Program, World, program
 
 __all__ = [
@@ -17,4 +17,5 @@ __all__ = [
     "program",
     "seeds",
     "sequential",
+    "shared",
 ]

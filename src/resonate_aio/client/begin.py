@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import ResonateShutdownError, ValueCodecError
 from ..protocol.records import Promise, is_pending
@@ -16,6 +16,9 @@ from .handle import Handle
 
 if TYPE_CHECKING:
     from .core import ClientCore
+
+_IN_USE: Final = frozenset({409, 422})
+"""The id is joined (law 1): its task is held elsewhere, or it has none, as a local call's."""
 
 
 class Begin:
@@ -93,7 +96,7 @@ class Begin:
 
     def _task_created(self, reply: Reply) -> None:
         core, handle = self._core, self._handle
-        if reply.status == 409:
+        if reply.status in _IN_USE:
             self._post(PromiseGet(handle.id), self._joined)
             return
         promise, worker = reply.promise, core._worker

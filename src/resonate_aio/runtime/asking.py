@@ -145,8 +145,12 @@ class Asking:
             if call.kind is not RUN:
                 return WATCH
             return DRIVE if call.promise_id == call.id else self._driven_once(call, DRIVE)
-        if standing is None:
-            return None
+        if standing is None:  # the store looks first, for who will hear of it
+            standing = self._store.fence_create(
+                execution.id, execution.version, promise, self._created, call
+            )
+            if standing is not LOST:
+                return None
         if isinstance(standing, Refusal):
             self._scheduler.soon(self._scheduler.executions.lost, execution, call)
             return None
@@ -195,20 +199,25 @@ class Asking:
     def _created(self, call: DurableCall[Any], standing: Promise | Refusal) -> None:
         """The store acknowledged a create somebody waits for."""
         execution = call.home.execution
-        if execution.life is not ALIVE:
-            return
-        if standing is UNREADABLE:
-            error = UnreadableRecordError("promise", call.promise_id, "the store's log says why")
-            self._scheduler.executions.stopped(execution, error)
-            return
-        if isinstance(standing, Refusal):
-            self._scheduler.executions.lost(execution, call)
+        if isinstance(standing, Refusal) or execution.life is not ALIVE:
+            self._refused(call, call.promise_id, standing)
             return
         call.home.acknowledged(call)
         try:
             self._act(call, self._standing(call, execution, standing))
         except NonDeterminismError as error:
             self._scheduler.executions.stopped(execution, error)
+
+    def _refused(self, call: DurableCall[Any], id: str, answer: Promise | Refusal) -> None:
+        """The store did not create what somebody waits for, or nobody does any more."""
+        execution = call.home.execution
+        if execution.life is not ALIVE:
+            return
+        if answer is UNREADABLE:
+            error = UnreadableRecordError("promise", id, "the store's log says why")
+            self._scheduler.executions.stopped(execution, error)
+        else:
+            self._scheduler.executions.lost(execution, call)
 
     def _create_logged(
         self, call: DurableCall[Any], execution: Execution, headers: dict[str, str], now_ms: int
@@ -231,24 +240,36 @@ class Asking:
         )
         acked = None if self._in_process else self._log_created
         standing = self._store.fence_create(execution.id, execution.version, record, acked, call)
+        if standing is None and acked is None:
+            acked = self._log_created  # the store looks first
+            standing = self._store.fence_create(
+                execution.id, execution.version, record, acked, call
+            )
         if standing is LOST:
             self._scheduler.soon(self._scheduler.executions.lost, execution, call)
             return None
-        return self._settle_log(call, execution) if acked is None else None
+        if acked is not None:
+            return None
+        if isinstance(standing, Promise) and standing is not record:
+            return self._log_stands(call, execution, standing)
+        return self._settle_log(call, execution)
+
+    def _log_stands(
+        self, call: DurableCall[Any], execution: Execution, standing: Promise
+    ) -> Decision | None:
+        """Something is recorded under the id of the log record: it has to be the same."""
+        decision = execution.adopt(call, standing, call.where, self._now_ms())
+        return self._settle_log(call, execution) if decision is Decision.LOGGED else decision
 
     def _log_created(self, call: DurableCall[Any], standing: Promise | Refusal) -> None:
         """The log record stands on its server: only now the call goes on (S4, S20)."""
         execution = call.home.execution
-        if execution.life is not ALIVE:
-            return
-        if isinstance(standing, Refusal):
-            self._scheduler.executions.lost(execution, call)
+        if isinstance(standing, Refusal) or execution.life is not ALIVE:
+            self._refused(call, call.id, standing)
             return
         call.home.acknowledged(call)
         try:
-            decision: Decision | None = execution.adopt(call, standing, call.where, self._now_ms())
-            if decision is Decision.LOGGED:
-                decision = self._settle_log(call, execution)
+            decision = self._log_stands(call, execution, standing)
         except NonDeterminismError as error:
             self._scheduler.executions.stopped(execution, error)
             return

@@ -93,7 +93,9 @@ class Store(Protocol):
             acked: Called once the record is durable; None when nobody waits for that.
 
         Returns:
-            The standing record (the given one when it is new), LOST, or None for later.
+            The standing record (the given one when it is new); LOST; or None: the answer comes
+            later, through `acked`. None to who gave no `acked` says that the store cannot
+            answer at once and did nothing: it has to be asked again, with one.
         """
         ...
 

@@ -40,7 +40,8 @@ class FencedDoor(Looking):
         """Create a promise on condition that the task is held at this version.
 
         Returns:
-            The standing record; LOST; or None when the id must be looked up first.
+            The standing record; LOST; or None when the id must be looked up first, which is
+            done for who gives an `acked`.
         """
         machine = self._machine
         known = self._holds.known.get(task_id)
@@ -72,6 +73,8 @@ class FencedDoor(Looking):
         if hold.found is not None:
             self._holds.trust(hold)
             return self.fence_create(task_id, version, promise, acked, context)
+        if acked is None:
+            return None
         scan = None
         if not promise.id.startswith(f"{task_id}."):
             scan = Scan(promise.id)
@@ -79,7 +82,7 @@ class FencedDoor(Looking):
 
         def then(lookup: Lookup) -> None:
             if lookup.error is not None:
-                if acked is not None and isinstance(lookup.error, UnreadableRecordError):
+                if isinstance(lookup.error, UnreadableRecordError):
                     self._trouble(lookup.error)  # it is named once
                     acked(context, UNREADABLE)
                 return

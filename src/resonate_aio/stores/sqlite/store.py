@@ -190,7 +190,8 @@ class SqliteStore:
 
         Returns:
             The standing record, durable or not; LOST; or None when the id must be looked up
-            in the file first, because it does not continue the task's: `acked` follows.
+            in the file first, because it does not continue the task's: `acked` follows;
+            without one nothing was done.
         """
         raise self._not_open()
 
