@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from enum import Enum, auto
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from .call import ENDED, RUN, TIMEOUT, Call, CallersCancel, Wait
+from .call import ENDED, RUN, TIMEOUT, Call, CallersCancel, CallKind, Wait
 from .carrying import Carrying
 from .log import Batch
 
@@ -22,6 +22,22 @@ class Interruption(Enum):
     QUEUED = auto()  # it waits for its turn among the body's inputs
     KEPT = auto()  # it stays with its asyncio task until a later wait
     CANCEL_CHILD = auto()  # the call itself gets the cancel first
+
+
+class Kept(NamedTuple):
+    """A cancel that stays with its asyncio task, to be let through at a later wait.
+
+    Attributes:
+        cancelling: The task's count of cancel requests, by which it is dropped.
+        past: The wait that is given its result all the same (S10): not at this one.
+        came_at: The wait that it arrived at, where it has not been anywhere yet (S11).
+        times: How often it came there.
+    """
+
+    cancelling: int
+    past: Wait | None
+    came_at: Wait | None
+    times: int = 1
 
 
 class Interruptible(Carrying):
@@ -44,7 +60,7 @@ class Interruptible(Carrying):
     passing: Wait | None = None
     _log: list[Batch] | None = None
     _logged_interruptions: set[str] | None = None
-    _kept: dict[Any, tuple[int, Wait | None]] | None = None
+    _kept: dict[Any, Kept] | None = None
     waiting: dict[str, Input]
     at: dict[Any, Wait]
 
@@ -64,33 +80,43 @@ class Interruptible(Carrying):
             call.closed = True
             self.open_calls -= 1
 
-    def interrupted(self, wait: Wait, owner: Any, cancelling: int) -> Interruption:
+    def interrupted(
+        self, wait: Wait, owner: Any, cancelling: int, came_at: Wait | None
+    ) -> Interruption:
         """A cancel from inside the body arrived at this wait (S10 first, S11 on replay).
 
         Args:
             owner: The asyncio task that waits (any hashable).
             cancelling: Its count of cancel requests, by which a kept cancel is dropped.
+            came_at: The wait it first arrived at: this one, or one that did not let it through.
         """
         if wait.interrupted:
             return Interruption.QUEUED
+        call = wait.call
         if self.is_replaying:
             if self._logged_interruptions and wait.member in self._logged_interruptions:
+                self._leave(wait)
                 self._queue_interruption(wait)
                 return Interruption.QUEUED
-            self.keep(owner, cancelling)
+            self.keep(owner, cancelling, came_at=came_at)
             return Interruption.KEPT
-        call = wait.call
         if wait.direct and call.kind is RUN and _outlived(call):
             # The cancel went to it in an earlier life, and it returned all the same (S10).
             self.keep(owner, cancelling, wait)
             return Interruption.KEPT
-        if wait.direct and not call.is_ended and not call.cut:
-            if call.kind is RUN:
-                self.passing = wait
-                return Interruption.CANCEL_CHILD
-            self.closed(call)
+        if wait.direct and call.kind is RUN and not call.is_ended and not call.cut:
+            self.passing = wait
+            return Interruption.CANCEL_CHILD
+        self._leave(wait)
         self._queue_interruption(wait)
         return Interruption.QUEUED
+
+    def _leave(self, wait: Wait) -> None:
+        """An interrupted `rpc`, `sleep` or `promise` is not awaited at the body's end (S10)."""
+        call = wait.call
+        may_be_left = wait.direct or call.kind is CallKind.PROMISE
+        if may_be_left and call.kind is not RUN and not call.is_ended and not call.cut:
+            self.closed(call)
 
     def cancel_from_caller(self) -> bool:
         """Its caller passes a cancel on to it: whether that waits for its turn (S5, S10).
@@ -124,26 +150,32 @@ class Interruptible(Carrying):
             return False
         return wait.interrupted or wait is self.passing or wait in (wait.call.cancelled_by or ())
 
-    def keep(self, owner: Any, cancelling: int, past: Wait | None = None) -> None:
-        """A cancel stays with its asyncio task, to be let through at a later wait.
-
-        Args:
-            past: The wait that is given its result all the same (S10): not at this one.
-        """
+    def keep(
+        self,
+        owner: Any,
+        cancelling: int,
+        past: Wait | None = None,
+        came_at: Wait | None = None,
+    ) -> None:
+        """A cancel stays with its asyncio task, to be let through at a later wait: see `Kept`."""
         if self._kept is None:
             self._kept = {}
             self.is_plain = False
-        self._kept[owner] = (cancelling, past)
+        before = self._kept.get(owner)
+        times = 1
+        if before is not None and came_at is not None and before.came_at is came_at:
+            times += before.times
+        self._kept[owner] = Kept(cancelling, past, came_at, times)
 
-    def kept_cancel(self, owner: Any, cancelling: int) -> bool:
-        """Whether a cancel kept with this task is still wanted; it is taken out."""
+    def kept_cancel(self, owner: Any, cancelling: int) -> Kept | None:
+        """The cancel kept with this task, if it is still wanted; it is taken out."""
         if not self._kept or owner not in self._kept:
-            return False
-        count, _ = self._kept.pop(owner)
+            return None
+        kept = self._kept.pop(owner)
         if not self._kept:
             self._kept = None
             self.is_plain = self._log is None
-        return count <= cancelling
+        return kept if kept.cancelling <= cancelling else None
 
     def kept_owners(self) -> list[Any]:
         """The tasks whose kept cancel may now become a new interruption (the log is used up)."""
@@ -151,8 +183,8 @@ class Interruptible(Carrying):
             return []
         return [
             owner
-            for owner, (_, past) in self._kept.items()
-            if past is None or self.at.get(owner) is not past
+            for owner, kept in self._kept.items()
+            if kept.past is None or self.at.get(owner) is not kept.past
         ]
 
     def _queue_interruption(self, wait: Wait) -> None:

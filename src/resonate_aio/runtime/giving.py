@@ -79,8 +79,9 @@ class Giving:
             if body.waiting:
                 self._soon(self.consider, body)
             return
-        if body.kept_cancel(owner, _cancelling(owner)):
-            self._scheduler.interrupts.interrupt(body, wait, owner, kept=True)
+        kept = body.kept_cancel(owner, _cancelling(owner))
+        if kept is not None:
+            self._scheduler.interrupts.let_through(body, wait, owner, kept)
         if body.has_input or body.is_held:
             self._soon(self.consider, body)
 
@@ -148,8 +149,9 @@ class Giving:
         """The log is used up: a cancel still kept interrupts the wait its task is at (S11)."""
         for owner in body.kept_owners():
             wait = body.at.get(owner)
-            if wait is not None and body.kept_cancel(owner, _cancelling(owner)):
-                self._scheduler.interrupts.interrupt(body, wait, owner, kept=True)
+            kept = None if wait is None else body.kept_cancel(owner, _cancelling(owner))
+            if wait is not None and kept is not None:
+                self._scheduler.interrupts.let_through(body, wait, owner, kept)
 
     def _expire(self, body: LiveBody, call: Call) -> None:
         assert isinstance(call, DurableCall)

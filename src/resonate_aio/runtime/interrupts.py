@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..errors import ResonateCanceledError
 from ..execution.call import OVER, Wait
 from ..execution.execution import ALIVE, Execution, Life
-from ..execution.interruptions import Interruption
+from ..execution.interruptions import Interruption, Kept
 from .awaitables import AsyncWait, DurableCall
 from .bodies import LiveBody
 from .functions import PLAIN
@@ -54,20 +54,25 @@ class Interrupts:
             self.drop_from_outside(body.execution)
             self._end(wait)
             return
-        self.interrupt(body, wait, wait.task)
+        self.interrupt(body, wait, wait.task, wait)
         self._scheduler.soon(self._scheduler.consider, body)
 
-    def interrupt(self, body: LiveBody, wait: Wait, owner: Any, *, kept: bool = False) -> None:
+    def let_through(self, body: LiveBody, wait: Wait, owner: Any, kept: Kept) -> None:
+        """A kept cancel is let through at this wait: as often as it came to it."""
+        for _ in range(kept.times if kept.came_at is wait else 1):
+            self.interrupt(body, wait, owner, kept.came_at)
+
+    def interrupt(self, body: LiveBody, wait: Wait, owner: Any, came_at: Wait | None) -> None:
         """Feed an inside cancel at this wait to the body, and do what it answers.
 
         Args:
-            kept: The cancel is one that a former wait did not let through: this one does,
-                whatever its call would do about it (else a time limit around a loop of steps
-                that return a value when cancelled would never end).
+            came_at: The wait it arrived at. A cancel that another one did not let through this
+                one does, whatever its call would do about it (else a time limit around a loop
+                of steps that return a value when cancelled would never end).
         """
         cancelling = owner.cancelling() if isinstance(owner, asyncio.Task) else 0
-        if body.interrupted(wait, owner, cancelling) is Interruption.CANCEL_CHILD:
-            self._scheduler.soon(self._cancel_child, wait, (kept, cancelling))
+        if body.interrupted(wait, owner, cancelling, came_at) is Interruption.CANCEL_CHILD:
+            self._scheduler.soon(self._cancel_child, wait, (came_at is not wait, cancelling))
 
     def _cancel_child(self, wait: Wait, how: tuple[bool, int]) -> None:
         """The local call a cancelled wait is for gets the cancel itself (S10)."""
@@ -123,7 +128,7 @@ class Interrupts:
         if child.generator is not None:
             wait = child.generator_wait
             if wait is not None:
-                self.interrupt(child, wait, child)
+                self.interrupt(child, wait, child, wait)
                 self._scheduler.consider(child)
             else:
                 child.keep(child, 0)
