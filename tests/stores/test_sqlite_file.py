@@ -85,8 +85,8 @@ async def test_constructing_touches_nothing(path: Path) -> None:
     assert not list(path.parent.iterdir())
 
 
-@pytest.mark.parametrize("kind", ["text", "other database", "newer", "short"])
-async def test_a_file_that_is_not_ours_is_left_as_it_is(path: Path, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["text", "other database", "short", 2, 0, -5])
+async def test_a_file_that_is_not_ours_is_left_as_it_is(path: Path, kind: str | int) -> None:
     if kind == "text":
         path.write_text("just my notes\n" * 100)
     elif kind == "short":
@@ -94,10 +94,10 @@ async def test_a_file_that_is_not_ours_is_left_as_it_is(path: Path, kind: str) -
     else:
         with sqlite3.connect(path) as other:
             other.execute("CREATE TABLE mine (id TEXT)")
-            if kind == "newer":
+            if isinstance(kind, int):  # a version that this library never wrote
                 for statement in SCHEMA:
                     other.execute(statement)
-                other.execute("PRAGMA user_version = 2")
+                other.execute(f"PRAGMA user_version = {kind}")
         other.close()
     before = path.read_bytes()
     store = SqliteStore(path)

@@ -164,11 +164,11 @@ def _check_header(path: str) -> None:
         raise StoreSchemaError(
             f"{path} is not a resonate-aio store: it was left as it is; choose another path"
         )
-    _check_version(path, int.from_bytes(header[60:64], "big"))
+    _check_version(path, int.from_bytes(header[60:64], "big", signed=True))
 
 
 def _check_version(path: str, version: int) -> None:
-    if version > SCHEMA_VERSION:
+    if not 1 <= version <= SCHEMA_VERSION:
         raise StoreSchemaError(
             f"{path} has schema version {version}, this resonate-aio knows {SCHEMA_VERSION}: "
             "it was left as it is; open it with the version that wrote it, or a newer one"
@@ -177,13 +177,14 @@ def _check_version(path: str, version: int) -> None:
 
 def _prepare(connection: sqlite3.Connection, path: str, synchronous: Synchronous) -> None:
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    _check_version(path, version)
-    if version == 0:
+    if version == 0:  # an empty file, as `_check_header` saw
         # Before WAL is switched on, so that the main file tells what it is from the start.
         connection.execute("BEGIN EXCLUSIVE")
         for statement in SCHEMA:
             connection.execute(statement)
         connection.execute("COMMIT")
+    else:
+        _check_version(path, version)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA journal_size_limit = 67108864")
     connection.execute(f"PRAGMA busy_timeout = {_RUNNING_PATIENCE_MS}")
