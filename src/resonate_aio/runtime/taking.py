@@ -61,6 +61,7 @@ class Taking:
         self._failed = failed
         self._poison = poison
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._came_meanwhile: dict[str, Execute] = {}
 
     @property
     def tasks(self) -> list[asyncio.Task[None]]:
@@ -72,7 +73,12 @@ class Taking:
         if not isinstance(message, Execute) or not self._worker.accepts:
             return
         id = message.id
-        if self._worker.holds(id) or id in self._tasks or self._poison.is_set_aside(id):
+        if self._worker.holds(id) or self._poison.is_set_aside(id):
+            return
+        if id in self._tasks:
+            # The task may have been claimed and given back since the message being acted on: the
+            # store says so once, and only half a minute later again (S53).
+            self._came_meanwhile[id] = message
             return
         self.soon(id, self._take(message))
 
@@ -87,6 +93,9 @@ class Taking:
 
     def _taken(self, id: str, done: asyncio.Task[None]) -> None:
         self._tasks.pop(id, None)
+        later = self._came_meanwhile.pop(id, None)
+        if later is not None:
+            self.deliver(later)
         if not done.cancelled() and (error := done.exception()) is not None:
             logger.error("taking %r failed: %r", id, error, exc_info=error, extra={"id": id})
 
