@@ -8,6 +8,7 @@ goes on, and the old code can still finish the execution.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import logging
 from typing import Any
@@ -18,7 +19,6 @@ from resonate_aio import Context, Resonate
 from resonate_aio.errors import NonDeterminismError
 from resonate_aio.runtime.settings import Settings
 
-from . import edits
 from .edits import (
     HARMLESS,
     NOTICED,
@@ -33,6 +33,7 @@ from .edits import (
     reserve,
 )
 from .lives import Lives, die
+from .places import KEPT_ANYWAY, MOVED
 
 pytestmark = pytest.mark.law
 
@@ -74,7 +75,7 @@ def finish(lives: Lives, flow: Flow, *, version: int = 1) -> Any:
     return lives.run(main)
 
 
-@pytest.mark.parametrize("edit", NOTICED, ids=str)
+@pytest.mark.parametrize("edit", [*NOTICED, *MOVED], ids=str)
 def test_edit_is_named_and_harms_nobody_else(edit: Edit, caplog: pytest.LogCaptureFixture) -> None:
     lives = Lives()
     first_life(lives, edit.before)
@@ -106,7 +107,7 @@ def test_edit_is_named_and_harms_nobody_else(edit: Edit, caplog: pytest.LogCaptu
     "edit",
     [
         edit
-        for edit in NOTICED
+        for edit in [*NOTICED, *MOVED]
         if "removed at" not in edit.name  # nothing is asked there
     ],
     ids=str,
@@ -121,10 +122,10 @@ def test_message_names_the_asking_line(edit: Edit) -> None:
             await resonate.run("order", edit.after)
         return str(caught.value)
 
-    assert f" at {edits.__file__}:" in lives.run(second)
+    assert f" at {inspect.getsourcefile(edit.after)}:" in lives.run(second)
 
 
-@pytest.mark.parametrize("edit", HARMLESS, ids=str)
+@pytest.mark.parametrize("edit", [*HARMLESS, KEPT_ANYWAY], ids=str)
 def test_harmless_edit_goes_on(edit: Edit) -> None:
     lives = Lives()
     first_life(lives, edit.before)
@@ -160,6 +161,34 @@ def test_nothing_new_runs_before_the_difference_is_noticed() -> None:
 
     lives.run(second)
     assert ran == []
+
+
+def test_another_explicit_id_runs_nothing_again() -> None:
+    """The step whose outcome is recorded under E does not run a second time, under F (law 2)."""
+    ran: list[str] = []
+
+    async def spy(ctx: Context) -> str:
+        ran.append(ctx.id)
+        return "ran"
+
+    def under(id: str) -> Flow:
+        async def spying(ctx: Context) -> list[Any]:
+            spied = await ctx.run(spy).options(id=id)
+            return [spied, await (await ctx.promise(id="go"))]
+
+        return spying
+
+    lives = Lives()
+    first_life(lives, under("E"))
+
+    async def second(resonate: Resonate) -> None:
+        register(resonate, under("F"))
+        with pytest.raises(NonDeterminismError):
+            await resonate.run("order", "flow")
+
+    lives.run(second)
+    assert finish(lives, under("E")) == ["ran", "go"]
+    assert ran == ["E"]
 
 
 def test_program_that_catches_the_error_is_stopped_all_the_same() -> None:
@@ -225,3 +254,34 @@ def test_ask_that_a_waiting_helper_no_longer_makes_is_named_after_a_while() -> N
     message, took_s = lives.run(later)
     assert "no longer makes call 'order.0-first-1.1'" in message
     assert 29 < took_s < 40
+
+
+def test_ask_is_missed_where_a_body_is_held_again_further_on() -> None:
+    """S9a: held for a moment at one position, then for good at a later one."""
+
+    def helpers(count: int) -> Flow:
+        async def flow(ctx: Context) -> list[Any]:
+            async def later(number: int) -> str:
+                await asyncio.sleep(0.1 * number)
+                return await ctx.run(reserve, str(number))
+
+            first = await asyncio.gather(*(later(number) for number in range(count)))
+            go = await ctx.promise(id="go")
+            return [*first, await go]
+
+        return flow
+
+    lives = Lives()
+    first_life(lives, helpers(2))
+
+    async def second(resonate: Resonate) -> tuple[str, float]:
+        register(resonate, helpers(3))
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        with pytest.raises(NonDeterminismError) as caught:
+            await resonate.begin_run("order", "flow").result(timeout=1000)
+        return str(caught.value), loop.time() - began_s
+
+    message, took_s = lives.run(second)
+    assert "no longer makes call 'order.1'" in message
+    assert 29 < took_s < 70

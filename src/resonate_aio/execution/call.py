@@ -58,6 +58,7 @@ class Call:
         id: The promise's id; `suffix` is the part after the asking body's.
         body: The body that asked, None for the root of an execution.
         promise_id: The promise that holds the outcome: `id`, unless an explicit id was given.
+        durable: Whether its outcome is to be recorded under its own id (S4).
         carried: How much of the log its create carries, while that is on its way (S8).
         record: The stored promise, once known.
         value: The decoded outcome once ENDED, or an exception where `failed`.
@@ -87,6 +88,7 @@ class Call:
     cut: bool = False
     closed: bool = False
     arguments_count: bool = True
+    durable: bool = True
     takes_live: bool = False
     waited: int = 0
     waits: list[Wait] | None = None

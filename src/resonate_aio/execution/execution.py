@@ -13,7 +13,7 @@ from typing import Final
 from ..protocol.records import Promise, PromiseState, is_pending
 from .body import Body
 from .call import RUN, Call
-from .fingerprint import check
+from .fingerprint import check, check_place
 from .ids import body_of
 from .log import CUT_HEADER, EXPLICIT_HEADER, LOGS_HEADER, VOLATILE_HEADER, logs_of
 
@@ -141,7 +141,8 @@ class Execution:
         """Decide what an asked call needs, from what is recorded under its id.
 
         Raises:
-            NonDeterminismError: Another kind, function, version or arguments are recorded.
+            NonDeterminismError: Another kind, function, version, arguments, explicit id or
+                durability are recorded.
         """
         if not self._records:
             return CREATE
@@ -158,6 +159,8 @@ class Execution:
     def adopt(self, call: Call, record: Promise, where: Callable[[], str], now_ms: int) -> Decision:
         """The store holds this record under the call's id: check it and go by its state."""
         check(record, call.fingerprint, call.data, where, arguments_count=call.arguments_count)
+        explicit_id = call.promise_id if call.promise_id != call.id else None
+        check_place(record, explicit_id, where, durable=call.durable)
         headers = record.param.headers or {}
         if EXPLICIT_HEADER in headers or VOLATILE_HEADER in headers:
             call.record = record

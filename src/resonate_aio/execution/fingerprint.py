@@ -13,7 +13,7 @@ from hashlib import blake2b
 from ..errors import NonDeterminismError
 from ..protocol.records import Promise
 from ..protocol.values import canonical, shown
-from .log import FINGERPRINT_HEADER
+from .log import EXPLICIT_HEADER, FINGERPRINT_HEADER, VOLATILE_HEADER
 
 _DIGEST_BYTES = 8
 _SHORT_CHARACTERS = 16
@@ -77,6 +77,44 @@ def check(
             f"{where()}: use ctx.time, ctx.random or a recorded value, or "
             ".options(check_arguments=False) if they may differ"
         )
+
+
+def check_place(
+    record: Promise, explicit_id: str | None, where: Callable[[], str], *, durable: bool
+) -> None:
+    """Compare where a recorded call's outcome is kept with where a replay would look for it.
+
+    A call with an explicit id, or one that is not durable, leaves a record without a value under
+    its derived id (S4): taken for the call's own it would be an outcome nobody computed, and
+    another explicit id would run the call again beside its recorded outcome.
+
+    Args:
+        explicit_id: The id the program now gives the call; None for none.
+        durable: Whether the program now asks for its outcome to be recorded.
+
+    Raises:
+        NonDeterminismError: The outcome is kept elsewhere, or was not to be kept.
+    """
+    headers = record.param.headers or {}
+    if FINGERPRINT_HEADER not in headers:
+        return
+    old = _place(headers.get(EXPLICIT_HEADER), durable=VOLATILE_HEADER not in headers)
+    new = _place(explicit_id, durable=durable)
+    if old == new:
+        return
+    absent = "without an explicit id" if "explicit" in old + new else "without durable=False"
+    raise NonDeterminismError(
+        f"call {record.id!r} ({_shown(_parts(headers[FINGERPRINT_HEADER]))}) was recorded "
+        f"{old or absent}, but the program now asks for it {new or absent}{where()}: the code "
+        "changed while this execution was running. Finish it with the old code, or give the new "
+        "code a new version"
+    )
+
+
+def _place(explicit_id: str | None, *, durable: bool) -> str:
+    if explicit_id is not None:  # its outcome is recorded there, whatever `durable` says
+        return f"under the explicit id {explicit_id!r}"
+    return "" if durable else "with durable=False"
 
 
 def _parts(text: str) -> tuple[str, str, str, str]:

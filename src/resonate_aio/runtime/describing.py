@@ -55,6 +55,7 @@ def describe(call: DurableCall[Any], arguments_count: bool) -> None:
         call.fingerprint = fingerprint(fingerprint_prefix(call.kind, "", 1), call.data)
     if options is not NO_OPTIONS:
         call.arguments_count = options.check_arguments
+        call.durable = options.durable
         if options.id is not None:
             _refuse_own_id(call, options.id)
             call.promise_id = options.id

@@ -245,11 +245,18 @@ class Scheduler:
             self.soon(self._over, body)
 
     def still_held(self, body: LiveBody, position: int) -> None:
-        """A body was held a good while ago: if it still is, that is an error (S9a)."""
+        """A body was held a good while ago: if it still is, that is an error (S9a).
+
+        One that went on meanwhile may be held further on by now: it gets as long again, from now
+        on, since nobody armed a second timer for it.
+        """
         body.held_timer = None
-        if not self.is_current(body) or body.position != position:
+        if not self.is_current(body):
             return
-        if body.is_held:
+        if body.position != position:
+            if body.is_held or body.is_replaying:
+                self.executions.held(body)
+        elif body.is_held:
             self.executions.stopped(body.execution, body.missing_error())
         elif body.is_replaying:
             logger.warning(
