@@ -101,14 +101,14 @@ def records_are_not_looked_up(patch: Patch) -> None:
     def drive(self: Asking, call: Call, *_: object) -> Decision:
         return DRIVE if call.kind is RUN else WATCH
 
-    patch.setattr(Execution, "recall", lambda self, call, where: CREATE)
+    patch.setattr(Execution, "recall", lambda self, call, where, now_ms: CREATE)
     patch.setattr(Asking, "_standing", drive)
 
 
 @ablation
 def cut_mark_is_ignored(patch: Patch) -> None:
     """S10, S11: recorded as cut, it looks like any call that was cancelled."""
-    patch.setattr(execution_module, "is_cut", lambda record: False)
+    patch.setattr(execution_module, "is_cut", lambda record, call: False)
 
 
 @ablation

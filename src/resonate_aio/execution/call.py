@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
-from ..protocol.records import Promise
+from ..protocol.records import Promise, target_of
 from .log import INTERRUPTION
 
 if TYPE_CHECKING:
@@ -102,6 +102,11 @@ class Call:
     def is_ended(self) -> bool:
         """Whether the outcome is durable (given to the body or not)."""
         return self.state is ENDED or self.state is GIVEN
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether its body runs it: not if its id stands for an execution with a task (law 1)."""
+        return self.kind is RUN and (self.record is None or target_of(self.record) is None)
 
 
 class CallersCancel:

@@ -12,10 +12,10 @@ from typing import Final
 
 from ..protocol.records import Promise, PromiseState, is_pending
 from .body import Body
-from .call import RUN, Call
+from .call import Call
 from .fingerprint import check, check_place
 from .ids import body_of
-from .log import CUT_HEADER, EXPLICIT_HEADER, LOGS_HEADER, VOLATILE_HEADER, logs_of
+from .log import CUT_BY_ITS_BODY, CUT_HEADER, EXPLICIT_HEADER, LOGS_HEADER, VOLATILE_HEADER, logs_of
 
 
 class Decision(Enum):
@@ -173,18 +173,24 @@ class Execution:
         call.record = record
         call.timeout_at_ms = record.timeout_at_ms
         if is_pending(record):
-            if call.kind is not RUN:
+            if not call.runs_here:
                 return WATCH
             return Decision.OVERDUE if record.timeout_at_ms <= now_ms else DRIVE
-        if is_cut(record):
+        if is_cut(record, call):
             call.cut = True
             return Decision.NOTHING
         return Decision.RECORDED
 
 
-def is_cut(record: Promise) -> bool:
-    """Whether the promise was settled because an interruption ended its call (S10)."""
-    return record.state is PromiseState.CANCELED and CUT_HEADER in (record.value.headers or {})
+def is_cut(record: Promise, call: Call) -> bool:
+    """Whether the promise was settled because an interruption ended the call (S10).
+
+    An id that others call too may have been cut by one of them: the call is told that it was
+    canceled, because nothing in its own body would ever end its wait.
+    """
+    if record.state is not PromiseState.CANCELED:
+        return False
+    return (record.value.headers or {}).get(CUT_HEADER) in (CUT_BY_ITS_BODY, call.id)
 
 
 def _logs_in(record: Promise) -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import Any, Final, NamedTuple
 
-from .call import ENDED, RUN, TIMEOUT, Call, CallersCancel, CallKind, Wait
+from .call import ENDED, TIMEOUT, Call, CallersCancel, CallKind, Wait
 from .carrying import Carrying
 from .log import Batch
 
@@ -100,11 +100,11 @@ class Interruptible(Carrying):
                 return Interruption.QUEUED
             self.keep(owner, cancelling, came_at=came_at)
             return Interruption.KEPT
-        if wait.direct and call.kind is RUN and _outlived(call):
+        if wait.direct and call.runs_here and _outlived(call):
             # The cancel went to it in an earlier life, and it returned all the same (S10).
             self.keep(owner, cancelling, wait)
             return Interruption.KEPT
-        if wait.direct and call.kind is RUN and not call.is_ended and not call.cut:
+        if wait.direct and call.runs_here and not call.is_ended and not call.cut:
             self.passing = wait
             return Interruption.CANCEL_CHILD
         self._leave(wait)
@@ -115,7 +115,7 @@ class Interruptible(Carrying):
         """An interrupted `rpc`, `sleep` or `promise` is not awaited at the body's end (S10)."""
         call = wait.call
         may_be_left = wait.direct or call.kind is CallKind.PROMISE
-        if may_be_left and call.kind is not RUN and not call.is_ended and not call.cut:
+        if may_be_left and not call.runs_here and not call.is_ended and not call.cut:
             self.closed(call)
 
     def cancel_from_caller(self) -> bool:

@@ -23,6 +23,7 @@ FINGERPRINT_HEADER = "resonate-aio:fp"
 EXPLICIT_HEADER = "resonate-aio:explicit"
 VOLATILE_HEADER = "resonate-aio:volatile"
 CUT_HEADER = "resonate-aio:cut"
+CUT_BY_ITS_BODY = "1"
 LOGS_HEADER = "resonate-aio:logs"
 """What others than a body's own creates carry of its log: header texts by body."""
 

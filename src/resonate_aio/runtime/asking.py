@@ -22,9 +22,7 @@ from ..execution.execution import ALIVE, CREATE, DRIVE, WATCH, Decision, Executi
 from ..execution.log import (
     EXPLICIT_HEADER,
     FINGERPRINT_HEADER,
-    LOGS_HEADER,
     VOLATILE_HEADER,
-    logs_header,
 )
 from ..protocol.failures import failure_value
 from ..protocol.idempotency import key_for, refuse_other_creator
@@ -32,7 +30,7 @@ from ..protocol.records import EMPTY, Promise, PromiseState, Value, is_pending
 from ..stores.base import LOST, UNREADABLE, Refusal
 from .describing import NO_TAGS, deadline_ms, describe, tags_of
 from .options import NO_OPTIONS
-from .outcomes import CUT
+from .outcomes import cut_by, with_logs
 
 if TYPE_CHECKING:
     from .awaitables import DurableCall, RootCall
@@ -371,7 +369,8 @@ class Asking:
     def settle_cut(self, call: DurableCall[Any] | RootCall) -> None:
         """A cancel from inside ended the call: settle it as cut, with what led to it (S4, S10)."""
         logs = call.body.logs_at_hand() if call.body is not None else None
-        self.settle(call, PromiseState.CANCELED, _with_logs(CUT, logs) if logs else CUT)
+        cut = cut_by(call)
+        self.settle(call, PromiseState.CANCELED, with_logs(cut, logs) if logs else cut)
 
     def end_time_limit(self, call: DurableCall[Any]) -> None:
         """`ctx.timeout` was left in time: its promise is settled, without waiting (S11a)."""
@@ -385,14 +384,10 @@ class Asking:
             execution.version,
             call.promise_id,
             PromiseState.CANCELED,
-            _with_logs(EMPTY, logs) if logs else EMPTY,
+            with_logs(EMPTY, logs) if logs else EMPTY,
             _nobody,
             call,
         )
-
-
-def _with_logs(value: Value, logs: dict[str, str]) -> Value:
-    return Value({**(value.headers or {}), LOGS_HEADER: logs_header(logs)}, value.data)
 
 
 def _volatile(call: DurableCall[Any], state: PromiseState, value: Value) -> Promise:

@@ -228,7 +228,7 @@ class Giving:
 
     def read_outcome(self, call: DurableCall[Any], record: Promise) -> bool:
         """Set what waits for the call are given; False: nothing, or later."""
-        if is_cut(record):
+        if is_cut(record, call):
             self._cut(call.home, call)
             return False
         if call.decoded is None and is_encoded(record):

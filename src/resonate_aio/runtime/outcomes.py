@@ -7,12 +7,13 @@ from types import TracebackType
 from typing import Any
 
 from ..errors import ApplicationError, ValueCodecError
-from ..execution.log import CUT_HEADER
+from ..execution.call import Call
+from ..execution.log import CUT_BY_ITS_BODY, CUT_HEADER, LOGS_HEADER, logs_header
 from ..protocol.failures import failure_value, outcome_error, shown_error
 from ..protocol.records import Promise, PromiseState, Value
 from ..protocol.values import PLAIN_TYPES, Shape, decode, encode
 
-CUT = Value(headers={CUT_HEADER: "1"})
+CUT = Value(headers={CUT_HEADER: CUT_BY_ITS_BODY})
 ENCODER_HEADER = "resonate-aio:encoder"
 """Header of a settled value: the name of the encoder that wrote it (K9)."""
 _NOT_ERRORS = "ended by"
@@ -89,3 +90,18 @@ def outcome_of(record: Promise, shape: Shape) -> tuple[Any, bool]:
         except ValueCodecError as error:
             return ValueCodecError(f"the value of promise {record.id!r}: {error}"), True
     return outcome_error(record), True
+
+
+def cut_by(call: Call) -> Value:
+    """What a call that an interruption ended is settled with (S10).
+
+    It names the call where the id is an explicit one, which others may have called too.
+    """
+    if call.body is None or call.promise_id == call.id:
+        return CUT
+    return Value({CUT_HEADER: call.id})
+
+
+def with_logs(value: Value, logs: dict[str, str]) -> Value:
+    """The value, and what led to it (S4)."""
+    return Value({**(value.headers or {}), LOGS_HEADER: logs_header(logs)}, value.data)
