@@ -169,7 +169,7 @@ def test_the_clean_up_of_a_cancelled_child_goes_on_after_a_crash(
         first, second = await ctx.run(step, 1), await ctx.run(step, 2)
         if child is survives_two and times == 1:
             running.cancel()
-        outcome = kinds_of(await asyncio.gather(running, return_exceptions=True))
+        outcome = kinds_of(list(await asyncio.gather(running, return_exceptions=True)))
         return [first, second, outcome, await ctx.run(step, 3)]
 
     async def main(resonate: Resonate) -> Any:
