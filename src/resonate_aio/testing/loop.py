@@ -268,8 +268,8 @@ class SimLoop(LoopSurface):
         """
         self._arrivals.add_busy_check(check)
 
-    def set_stuck_check(self, check: Callable[[list[asyncio.TimerHandle]], str]) -> None:
-        """Ask this, with the timers that are set, before the clock moves.
+    def set_stuck_check(self, check: Callable[[list[asyncio.TimerHandle]], str] | None) -> None:
+        """Ask this, with the timers that are set, before the clock moves; None: nothing.
 
         What it says, if anything, is why nothing that anybody waits for will ever come, though
         timers are set: `SimDeadlock`.

@@ -261,6 +261,9 @@ class Theatre:
             loop.close()
         finally:
             self._clock_s = loop.time()
+            # A killed loop is kept for ever: what it refers to would be, too.
+            loop.set_stuck_check(None)
+            self._limit = None
         took_s = loop.time() - began_s
         return Life(result, records or {}, bool(at), at, store.operations, loop.steps, took_s)
 
