@@ -135,7 +135,7 @@ CASES: dict[Fails, tuple[type[Exception], list[str]]] = {
     exit_in_a_function: (ApplicationError, ["SystemExit", "'exits'", "'id'"]),
     wrong_number: (TypeError, ["leaf(ctx, ...)", "too many positional arguments"]),
     cancelled: (ResonateCanceledError, ["'id'", "canceled"]),
-    timed_out: (ResonateTimedoutError, ["'id'", "timed out at 20", "+00:00", "options(timeout="]),
+    timed_out: (ResonateTimedoutError, ["'id'", "timed out at 20", "+00:00", "timeout="]),
     missing: (ResonateStoreError, ["'id'", "nothing was started under it"]),
     missing_to_settle: (ResonateStoreError, ["'id'", "create it first"]),
     stopped_meanwhile: (ResonateShutdownError, ["'id'", "the work itself goes on"]),

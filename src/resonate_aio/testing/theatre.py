@@ -255,6 +255,7 @@ class Theatre:
             self._crashed()
         except BaseException:
             loop.kill()  # what is left behind stays quiet: the error is what matters
+            self._stage.crash()  # and leaves no thread
             raise
         else:
             self._check(loop)
