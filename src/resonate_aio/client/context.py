@@ -307,17 +307,11 @@ class Context:
             tags: Tags stored with it.
         """
         given = {"id": id, "timeout": timeout, "tags": tags, "idempotency_key": idempotency_key}
-        options = NO_OPTIONS
-        if any(value is not None for value in given.values()):
-            options = change(NO_OPTIONS, given, PROMISE_KEYS)
+        is_given = any(value is not None for value in given.values())
+        options = change(NO_OPTIONS, given, PROMISE_KEYS) if is_given else NO_OPTIONS
+        args = () if data is None else (data,)
         call: DurableCall[DurablePromise[Any]] = DurableCall(
-            CallKind.PROMISE,
-            self._branch(),
-            None,
-            (data,) if data is not None else (),
-            {},
-            False,
-            sys._getframe(1),
+            CallKind.PROMISE, self._branch(), None, args, {}, False, sys._getframe(1)
         )
         call.options_ = options
         return call
