@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from resonate_aio import Context, Resonate
-from resonate_aio.errors import ResonateCanceledError
+from resonate_aio.errors import ResonateCanceledError, ResonateError
+from resonate_aio.retry_policies import Never
+from resonate_aio.stores.memory import MemoryStore
 from resonate_aio.testing import crash_everywhere
 
 STORES = ["memory", "sqlite"]
@@ -81,9 +83,202 @@ def test_who_gives_up_a_joined_execution_does_not_end_it(store: Any) -> None:
     assert report.result == ["gave up", "its outcome"]
 
 
+class Runs:
+    """How often a function was begun, and that it never ran twice at a time."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.running = 0
+
+    def __enter__(self) -> None:
+        self.begun += 1
+        self.running += 1
+        assert self.running == 1, "one call of an id runs it, the others join"
+
+    def __exit__(self, *_: object) -> None:
+        self.running -= 1
+
+
 @pytest.mark.parametrize("store", STORES)
-def test_who_shares_a_call_hears_that_another_cut_it(store: Any) -> None:
-    """Law 6: the cut is nothing that the other's own program did, or would ever do."""
+@pytest.mark.parametrize("seed", range(3))
+def test_one_of_many_executions_runs_the_id(store: Any, seed: int) -> None:
+    """Law 1: the others join it; whoever asks first in the next life runs it then."""
+    effects: Counter[str] = Counter()
+    lives: list[Runs] = []
+
+    async def main(resonate: Resonate) -> Any:
+        runs = Runs()
+        lives.append(runs)
+
+        async def shared(ctx: Context) -> int:
+            with runs:
+                both = await asyncio.gather(ctx.run(step, 1), ctx.run(step, 2))
+                return sum(both) + int(await ctx.run(step, 3).options(id="its own"))
+
+        async def step(ctx: Context, n: int) -> int:
+            effects[ctx.id] += 1
+            await asyncio.sleep(0.1 * ((n + seed) % 3))
+            return n
+
+        @resonate.register
+        async def flow(ctx: Context, n: int) -> int:
+            await ctx.sleep(0.05 * ((n * seed) % 4))
+            return await ctx.run(shared).options(id="shared")
+
+        handles = [resonate.begin_run(f"flow {n}", flow, n) for n in range(4)]
+        return [await handle for handle in handles]
+
+    report = crash_everywhere(main, store=store, effects=effects, name=f"sharing {seed}")
+
+    assert report.result == [6] * 4
+    assert lives[0].begun == 1, "no crash: once"
+
+
+@pytest.mark.parametrize("store", STORES)
+@pytest.mark.parametrize("delay_s", [0.0, 0.5], ids=["runs it", "joined it"])
+@pytest.mark.parametrize("how", ["asyncio.timeout", "ctx.timeout", "child", "generator"])
+def test_who_gives_up_a_shared_call_does_not_end_it(store: Any, delay_s: float, how: str) -> None:
+    """S10, as of an rpc: while others wait for it, the wait merely ends and the work goes on."""
+    effects: Counter[str] = Counter()
+
+    async def main(resonate: Resonate) -> Any:
+        runs = Runs()
+
+        async def slow(ctx: Context) -> str:
+            with runs:
+                return "".join([await ctx.run(step, c) for c in "abcdefghijkl"])
+
+        async def step(ctx: Context, c: str) -> str:
+            effects[ctx.id] += 1
+            await asyncio.sleep(0.3)
+            return c
+
+        async def nested(ctx: Context) -> str:
+            return await ctx.run(slow).options(id="shared")
+
+        def yielding(ctx: Context) -> Any:
+            return (yield ctx.run(slow).options(id="shared"))
+
+        @resonate.register
+        async def impatient(ctx: Context) -> str:
+            await ctx.sleep(delay_s)
+            limit: Any = ctx.timeout(1) if how == "ctx.timeout" else asyncio.timeout(1)
+            try:
+                async with limit:
+                    match how:
+                        case "child":
+                            await ctx.run(nested)
+                        case "generator":
+                            await ctx.run(yielding)
+                        case _:
+                            await ctx.run(slow).options(id="shared")
+            except TimeoutError:
+                return await ctx.run(step, "gave up")
+            return "had it"
+
+        @resonate.register
+        async def patient(ctx: Context) -> str:
+            await ctx.sleep(0.25)
+            return await ctx.run(slow).options(id="shared")
+
+        handles = [
+            resonate.begin_run("impatient", impatient),
+            resonate.begin_run("patient", patient),
+            resonate.begin_run("patient too", patient),
+        ]
+        return [await handle for handle in handles]
+
+    report = crash_everywhere(main, store=store, effects=effects, name=f"gives up {how}")
+
+    assert report.result == ["gave up", "abcdefghijkl", "abcdefghijkl"]
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_what_an_execution_ran_for_others_goes_on_without_it(store: Any) -> None:
+    """Law 6, S13: its execution is canceled in the middle; the next one takes it over."""
+
+    async def main(resonate: Resonate) -> Any:
+        runs = Runs()
+
+        async def slow(ctx: Context) -> str:
+            with runs:
+                return "".join([await ctx.run(step, c) for c in "abcdef"])
+
+        async def step(ctx: Context, c: str) -> str:
+            await asyncio.sleep(0.3)
+            return c
+
+        @resonate.register
+        async def first(ctx: Context) -> str:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(ctx.run(slow).options(id="shared"))
+            return "ended"
+
+        @resonate.register
+        async def second(ctx: Context) -> str:
+            await ctx.sleep(0.2)
+            return await ctx.run(slow).options(id="shared")
+
+        one = resonate.begin_run("first", first)
+        two = resonate.begin_run("second", second)
+        await one.created()
+        await asyncio.sleep(0.7)
+        await resonate.promises.cancel("first")
+        outcomes: list[str] = []
+        for handle in (one, two):
+            try:
+                outcomes.append(await handle)
+            except ResonateError as error:
+                outcomes.append(type(error).__name__)
+        return outcomes
+
+    report = crash_everywhere(main, store=store, name="goes on")
+
+    assert report.result == ["ResonateCanceledError", "abcdef"]
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_calls_of_one_body_share_too(store: Any) -> None:
+    """A failing group interrupts both: the last one that waits cuts it (S10)."""
+
+    async def main(resonate: Resonate) -> Any:
+        runs = Runs()
+
+        async def slow(ctx: Context) -> str:
+            with runs:
+                await ctx.run(nap)
+                await ctx.run(nap)
+                return "never"
+
+        async def nap(ctx: Context) -> None:
+            await asyncio.sleep(3)
+
+        async def fails(ctx: Context) -> None:
+            await asyncio.sleep(1)
+            raise ValueError("enough")
+
+        @resonate.register
+        async def flow(ctx: Context) -> str:
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(3):
+                        group.create_task(ctx.run(slow).options(id="shared"))
+                    group.create_task(ctx.run(fails).options(retry_policy=Never()))
+            except* ValueError:
+                pass
+            await ctx.run(nap)
+            return "went on"
+
+        return await resonate.begin_run("flow", flow)
+
+    report = crash_everywhere(main, store=store, name="one body")
+
+    assert report.result == "went on"
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_who_comes_after_a_cut_hears_of_it(store: Any) -> None:
+    """Laws 1, 6: the id had its outcome, and that is nothing which the other's program did."""
 
     async def main(resonate: Resonate) -> Any:
         async def slow(ctx: Context) -> str:
@@ -99,20 +294,47 @@ def test_who_shares_a_call_hears_that_another_cut_it(store: Any) -> None:
                 return "gave up"
 
         @resonate.register
-        async def patient(ctx: Context) -> str:
+        async def late(ctx: Context) -> str:
             try:
                 return await ctx.run(slow).options(id="shared")
             except ResonateCanceledError:
                 return "was told"
 
         return [
-            await h
-            for h in (
-                resonate.begin_run("impatient", impatient),
-                resonate.begin_run("patient", patient),
-            )
+            await resonate.begin_run("impatient", impatient),
+            await resonate.begin_run("late", late),
         ]
 
     report = crash_everywhere(main, store=store, name="sharing")
 
     assert report.result == ["gave up", "was told"]
+
+
+async def test_a_client_goes_on_with_what_another_ran() -> None:
+    """Law 6: two clients of one store in one process; the one that runs the id stops."""
+    store = MemoryStore()
+    first, second = Resonate(store=store, group="first"), Resonate(store=store, group="second")
+    naps: Counter[str] = Counter()
+
+    async def slow(ctx: Context) -> int:
+        return sum([await ctx.run(nap, n) for n in range(4)])
+
+    async def nap(ctx: Context, n: int) -> int:
+        await asyncio.sleep(0.05)
+        naps[ctx.id] += 1
+        return n
+
+    async def flow(ctx: Context) -> int:
+        return await ctx.run(slow).options(id="shared")
+
+    first.register(flow, name="one")
+    second.register(flow, name="two")
+    async with second:
+        async with first:
+            first.begin_run("one", "one")
+            await asyncio.sleep(0.02)
+            joined = second.begin_run("two", "two")
+            await asyncio.sleep(0.1)
+        assert await joined.result(timeout=5) == 6
+
+    assert max(naps.values()) == 1

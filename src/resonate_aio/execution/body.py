@@ -35,6 +35,7 @@ class Body(Interruptible):
         activity: Grows with every call and wait; what quiescence is judged by (S6).
         arriving: How many outcomes that earlier lives recorded are on their way to it.
         joint: What stands between its id and its calls' suffixes (S61).
+        is_dead: Its frames may not record any more, whatever they do.
     """
 
     # Defaults live on the class: most bodies are leaves and never set any of these.
@@ -44,6 +45,7 @@ class Body(Interruptible):
     unawaited_failures: dict[str, Call] | None = None
     is_owed: bool = False
     joint: str = "."
+    is_dead: bool = False
     _positions: dict[str, int] | None = None
     _owed: dict[int, int] | None = None
     _made: Call | None = None

@@ -65,6 +65,8 @@ class Call:
         child: The body that computes it here; `OVER` once that has ended.
         cut: Settled because an interruption ended it: its waits get no result (S10, S11).
         closed: Its body need not wait for it to end, or not any more (S22).
+        joined: The call that runs the function of its explicit id, if that is another one.
+        joiners: The calls of the same id that have joined this one.
         cancelled_by: The waits whose cancel was passed on to the call itself (S10).
         takes_live: Its arguments are immutable scalars: what they decode to is what they are.
         waited: How many waits for it ever began.
@@ -93,6 +95,8 @@ class Call:
     waited: int = 0
     waits: list[Wait] | None = None
     cancelled_by: list[Wait] | None = None
+    joined: Call | None = None
+    joiners: dict[Call, None] | None = None
 
     def __init__(self, kind: CallKind, *, direct: bool) -> None:
         self.kind = kind
@@ -105,8 +109,40 @@ class Call:
 
     @property
     def runs_here(self) -> bool:
-        """Whether its body runs it: not if its id stands for an execution with a task (law 1)."""
-        return self.kind is RUN and (self.record is None or target_of(self.record) is None)
+        """Whether its body runs it: not if its id stands for an execution with a task (law 1).
+
+        Nor if another call of the same explicit id runs it.
+        """
+        if self.kind is not RUN or self.joined is not None:
+            return False
+        return self.record is None or target_of(self.record) is None
+
+    # -- explicit ids, which several bodies may call
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether its body still waits for it to end."""
+        is_open = self.state is ASKED and not self.closed and not self.cut
+        return is_open and self.body is not None and not self.body.is_dead
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether others wait for the function that it runs."""
+        return self.joiners is not None and any(other.is_wanted for other in self.joiners)
+
+    def join(self, runner: Call) -> None:
+        """Another call of the same id runs its function."""
+        self.leave()
+        self.joined = runner
+        if runner.joiners is None:
+            runner.joiners = {}
+        runner.joiners[self] = None
+
+    def leave(self) -> None:
+        """It has not joined another one any more."""
+        if self.joined is not None and self.joined.joiners is not None:
+            self.joined.joiners.pop(self, None)
+        self.joined = None
 
 
 class CallersCancel:

@@ -15,7 +15,7 @@ from .body import Body
 from .call import Call
 from .fingerprint import check, check_place
 from .ids import body_of
-from .log import CUT_BY_ITS_BODY, CUT_HEADER, EXPLICIT_HEADER, LOGS_HEADER, VOLATILE_HEADER, logs_of
+from .log import CUT_HEADER, EXPLICIT_HEADER, LOGS_HEADER, VOLATILE_HEADER, cut_is_of, logs_of
 
 
 class Decision(Enum):
@@ -25,6 +25,7 @@ class Decision(Enum):
     LOGGED = auto()  # a log record stands for it (S4): see to that, then act by its own promise
     DRIVE = auto()  # recorded, still pending, and run here: drive it (again)
     WATCH = auto()  # recorded, still pending, and settled by others or by its deadline
+    LOAD = auto()  # as DRIVE, but others ran it: what they recorded has to be known first
     OVERDUE = auto()  # recorded, still pending, but past its deadline: it is not driven again
     RECORDED = auto()  # its outcome is recorded: it arrives at once
     NOTHING = auto()  # it was cut: it stays pending until the program cancels it again
@@ -46,7 +47,6 @@ WATCH: Final = Decision.WATCH
 
 _NO_RECORDS: Final[dict[str, Promise]] = {}
 _NO_BODIES: Final[dict[str, list[Promise]]] = {}
-_NO_IDS: Final[frozenset[str]] = frozenset()
 
 
 class Execution:
@@ -57,7 +57,6 @@ class Execution:
         remembers: Whether bodies that begin may find records of an earlier life.
         version: The task's version: the fence of every write.
         joint: What stands between its id and its calls' suffixes (S61).
-        explicit_ids: Those of its local calls that have one: each is driven once.
         life: Whether its frames may still record.
         bodies: Every live body, held strongly (S30); ordered by start.
     """
@@ -69,7 +68,6 @@ class Execution:
         "_records",
         "bodies",
         "error",
-        "explicit_ids",
         "id",
         "joint",
         "life",
@@ -91,28 +89,45 @@ class Execution:
         self._carried: list[tuple[str, str]] = []
         self._logs: dict[str, list[str]] = {}
         self.remembers = False
-        self.explicit_ids: frozenset[str] = _NO_IDS
 
     def remember(self, records: Iterable[Promise]) -> None:
         """Take over what earlier lives recorded (S9)."""
-        explicit: list[str] = []
-        self._records = {}
+        records = list(records)
+        named = [id for promise in records if (id := _names(promise)) is not None]
+        self._records, self._by_body, self._carried = {}, {}, []
+        self._take_over(records, [(self.id, self.joint), *((id, ".") for id in named)])
+
+    def remember_below(self, explicit_id: str, records: Iterable[Promise]) -> None:
+        """Take over what others recorded of a call under an explicit id, which goes on here.
+
+        Args:
+            records: All there is for this execution; this takes what belongs to the call.
+        """
+        records = list(records)
+        trees = [explicit_id]
+        found: dict[str, Promise] = {}
+        for tree in trees:  # which grows
+            for promise in records:
+                if promise.id not in found and body_of(promise.id, tree) is not None:
+                    found[promise.id] = promise
+                    if (named := _names(promise)) is not None:
+                        trees.append(named)
+        found.update((promise.id, promise) for promise in records if promise.id in trees[1:])
+        self._records, self._by_body = dict(self._records), dict(self._by_body)
+        self._take_over(found.values(), [(tree, ".") for tree in trees])
+
+    def _take_over(self, records: Iterable[Promise], roots: list[tuple[str, str]]) -> None:
+        self.remembers = True
+        by_body: dict[str, list[Promise]] = {}
         for promise in records:
             self._records[promise.id] = promise
-            named = (promise.param.headers or {}).get(EXPLICIT_HEADER)
-            if named is not None:
-                explicit.append(named)
-        self.remembers = True
-        self._by_body = {}
-        roots = [(self.id, self.joint), *((id, ".") for id in explicit)]
-        self._carried = []
-        for promise in self._records.values():
             self._carried += _logs_in(promise)
             for root, joint in roots:
                 body = body_of(promise.id, root, joint)
                 if body is not None:
-                    self._by_body.setdefault(body, []).append(promise)
+                    by_body.setdefault(body, []).append(promise)
                     break
+        self._by_body.update(by_body)
 
     def begin(self, body: Body) -> None:
         """A body starts: it takes over what was recorded of it.
@@ -190,7 +205,12 @@ def is_cut(record: Promise, call: Call) -> bool:
     """
     if record.state is not PromiseState.CANCELED:
         return False
-    return (record.value.headers or {}).get(CUT_HEADER) in (CUT_BY_ITS_BODY, call.id)
+    return cut_is_of(call, (record.value.headers or {}).get(CUT_HEADER))
+
+
+def _names(record: Promise) -> str | None:
+    """The explicit id that a log record names."""
+    return (record.param.headers or {}).get(EXPLICIT_HEADER)
 
 
 def _logs_in(record: Promise) -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from .call import ENDED, TIMEOUT, Call, CallersCancel, CallKind, Wait
 from .carrying import Carrying
-from .log import Batch
+from .log import INTERRUPTION, Batch
 
 Input = Call | Wait | CallersCancel
 """What a body is given: a call's outcome, the interruption of a wait, its caller's cancel."""
@@ -118,6 +118,11 @@ class Interruptible(Carrying):
         if may_be_left and not call.runs_here and not call.is_ended and not call.cut:
             self.closed(call)
 
+    def has_left(self, call: Call) -> bool:
+        """Whether the log says that it gave up a call which went on for others (S10, S11)."""
+        logged = self._logged_interruptions
+        return call.direct and logged is not None and f"{INTERRUPTION}{call.suffix}" in logged
+
     def cancel_from_caller(self) -> bool:
         """Its caller passes a cancel on to it: whether that waits for its turn (S5, S10).
 
@@ -140,6 +145,14 @@ class Interruptible(Carrying):
         """The call this wait cancelled is settled as cut: the interruption takes its turn."""
         if not wait.interrupted:
             self._queue_interruption(wait)
+
+    def gives_away(self, wait: Wait) -> bool:
+        """Whether others wait for the call that this wait cancelled: it goes on without us."""
+        if not wait.call.is_shared:
+            return False
+        self.closed(wait.call)
+        self.cut(wait)
+        return True
 
     def is_being_cancelled(self, owner: Any) -> bool:
         """Whether a cancel is on its way to this task."""

@@ -10,7 +10,7 @@ a body's log from the records of its calls.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
@@ -18,9 +18,14 @@ from ..errors import NonDeterminismError
 from ..protocol.records import Promise
 from .ids import order_of
 
+if TYPE_CHECKING:
+    from .call import Call
+
 LOG_HEADER = "resonate-aio:log"
 FINGERPRINT_HEADER = "resonate-aio:fp"
 EXPLICIT_HEADER = "resonate-aio:explicit"
+MADE_BY_HEADER = "resonate-aio:made-by"
+"""Of a promise with an explicit id: the id of the call that created it."""
 VOLATILE_HEADER = "resonate-aio:volatile"
 CUT_HEADER = "resonate-aio:cut"
 CUT_BY_ITS_BODY = "1"
@@ -62,6 +67,21 @@ def log_header(
     if named:
         parts = (*parts, [asked[:4] for asked in named])
     return orjson.dumps(parts).decode()
+
+
+def cut_header(calls: Iterable[Call]) -> str:
+    """The header text of a cut call under an explicit id: who called it, in vain."""
+    return orjson.dumps([call.id for call in calls]).decode()
+
+
+def cut_is_of(call: Call, header: str | None) -> bool:
+    """Whether the header says that an interruption of its own body ended this call."""
+    if header is None or header == CUT_BY_ITS_BODY:
+        return header is not None
+    try:
+        return call.id in orjson.loads(header)
+    except (ValueError, TypeError):
+        return False
 
 
 def logs_header(logs: dict[str, str]) -> str:

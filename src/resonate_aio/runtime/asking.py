@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from ..errors import (
     InternalError,
     NonDeterminismError,
-    ResonateStoreError,
     UnreadableRecordError,
     ValueCodecError,
 )
@@ -22,15 +21,14 @@ from ..execution.execution import ALIVE, CREATE, DRIVE, WATCH, Decision, Executi
 from ..execution.log import (
     EXPLICIT_HEADER,
     FINGERPRINT_HEADER,
+    MADE_BY_HEADER,
     VOLATILE_HEADER,
 )
-from ..protocol.failures import failure_value
-from ..protocol.idempotency import key_for, refuse_other_creator
 from ..protocol.records import EMPTY, Promise, PromiseState, Value, is_pending
 from ..stores.base import LOST, UNREADABLE, Refusal
 from .describing import NO_TAGS, deadline_ms, describe, tags_of
 from .options import NO_OPTIONS
-from .outcomes import cut_by, with_logs
+from .outcomes import cut_by, volatile, with_logs
 
 if TYPE_CHECKING:
     from .awaitables import DurableCall, RootCall
@@ -51,12 +49,14 @@ class Asking:
         "_in_process",
         "_now_ms",
         "_scheduler",
+        "_sharing",
         "_store",
     )
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
         self._store = scheduler.store
+        self._sharing = scheduler.sharing
         self._drive = scheduler.drive  # bound once, as the next one
         self._now_ms = scheduler.clock.now_ms
         self._in_process = scheduler.store.in_process
@@ -142,7 +142,9 @@ class Asking:
         if standing is promise:
             if call.kind is not RUN:
                 return WATCH
-            return DRIVE if call.promise_id == call.id else self._driven_once(call, DRIVE)
+            if call.promise_id == call.id:
+                return DRIVE
+            return self._sharing.decide(call, DRIVE, is_known=True)
         if standing is None:  # the store looks first, for who will hear of it
             standing = self._store.fence_create(
                 execution.id, execution.version, promise, self._created, call
@@ -161,26 +163,9 @@ class Asking:
         if call.promise_id != call.id:
             self._warn_if_other(call, standing)
             decision = execution.by_state(call, standing, self._now_ms())
-            return self._driven_once(call, decision)
+            made_by = (standing.param.headers or {}).get(MADE_BY_HEADER)
+            return self._sharing.decide(call, decision, is_known=made_by == call.id)
         return execution.adopt(call, standing, call.where, self._now_ms())
-
-    def _driven_once(self, call: DurableCall[Any], decision: Decision) -> Decision:
-        """Calls of one execution under one explicit id: the first is driven, others join it."""
-        execution = call.home.execution
-        if call.record is not None and call.record.id == call.promise_id:
-            try:
-                refuse_other_creator(
-                    call.record, key_for(call.options_.idempotency_key, call.promise_id)
-                )
-            except ResonateStoreError as error:  # the call's outcome, on every replay (S52)
-                call.record = _volatile(call, PromiseState.REJECTED, failure_value(error))
-                return Decision.RECORDED
-        if decision is not DRIVE:
-            return decision
-        if call.promise_id in execution.explicit_ids:
-            return WATCH
-        execution.explicit_ids = execution.explicit_ids | {call.promise_id}
-        return DRIVE
 
     def _warn_if_other(self, call: DurableCall[Any], standing: Promise) -> None:
         """An explicit id that was used for something else: its outcome counts (S29a)."""
@@ -294,7 +279,7 @@ class Asking:
         """The promise under the id the user chose, after its log record (S4, S62)."""
         decision = execution.recall_explicit(call, self._now_ms())
         if decision is not CREATE:
-            return self._driven_once(call, decision)
+            return self._sharing.decide(call, decision, is_known=self._sharing.knows(execution))
         now_ms = self._scheduler.clock.now_ms()
         call.timeout_at_ms = deadline_ms(call, now_ms, self._default_s)
         promise = Promise(
@@ -302,7 +287,7 @@ class Asking:
             PromiseState.PENDING,
             call.timeout_at_ms,
             now_ms,
-            Value({FINGERPRINT_HEADER: call.fingerprint}, call.data),
+            Value({FINGERPRINT_HEADER: call.fingerprint, MADE_BY_HEADER: call.id}, call.data),
             EMPTY,
             tags_of(call, self._scheduler.executions.target),
         )
@@ -317,6 +302,9 @@ class Asking:
                 self._detached(call)
             else:
                 scheduler.executions.watch(call)
+        elif decision is Decision.LOAD:
+            scheduler.executions.watch(call)
+            self._sharing.take_up(call)
         elif decision is Decision.RECORDED:
             call.home.arriving += 1
             scheduler.soon(scheduler.recorded, call, call.record)
@@ -340,15 +328,18 @@ class Asking:
     def settle(self, call: DurableCall[Any] | RootCall, state: PromiseState, value: Value) -> None:
         """Record the outcome of a call's function; `Scheduler.settled` follows."""
         scheduler = self._scheduler
+        settled: Any = scheduler.settled  # a root's is handled there
         if call.body is None:
             execution = scheduler.executions.fulfilling(call, state)
             answer = self._store.fulfill(
-                execution.id, execution.version, state, value, scheduler.settled, call
+                execution.id, execution.version, state, value, settled, call
             )
         else:
             execution = call.body.execution
-            if not call.options_.durable and call.promise_id == call.id:
-                scheduler.settled(call, _volatile(call, state, value))  # type: ignore[arg-type]
+            if call.promise_id != call.id:
+                settled = self._sharing.settled
+            elif not call.options_.durable:
+                settled(call, volatile(call, state, value))
                 return
             answer = self._store.fence_settle(
                 execution.id,
@@ -356,11 +347,11 @@ class Asking:
                 call.promise_id,
                 state,
                 value,
-                scheduler.settled,
+                settled,
                 call,
             )
         if answer is not None:
-            scheduler.settled(call, answer)  # type: ignore[arg-type]  # a root's is handled there
+            settled(call, answer)
 
     def _settle_overdue(self, call: DurableCall[Any], _: Any = None) -> None:
         if call.home.execution.life is ALIVE and call.state is ASKED:
@@ -388,11 +379,6 @@ class Asking:
             _nobody,
             call,
         )
-
-
-def _volatile(call: DurableCall[Any], state: PromiseState, value: Value) -> Promise:
-    """The outcome of a call with durable=False: it looks settled, but only here."""
-    return Promise(call.id, state, call.timeout_at_ms, 0, EMPTY, value, {}, 0)
 
 
 def _nobody(_: Any, __: Any) -> None:

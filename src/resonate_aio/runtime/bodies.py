@@ -43,7 +43,6 @@ class LiveBody(Body):
         task: The asyncio task that drives it, for coroutines and threads.
         branch_tasks: Other asyncio tasks it created, held strongly (S30).
         abandoned: It passed its deadline: it is ended, and what it does is dropped.
-        is_dead: Its frames may not record any more, whatever they do.
         attempt: Counts from 1 for this holder (S40).
         outcome: What its function returned or raised, while calls it asked still run.
     """
@@ -60,7 +59,6 @@ class LiveBody(Body):
     dying_calls: int = 0
     made_calls_before: int = 0
     abandoned: bool = False
-    is_dead: bool = False
     started: bool = False
     has_slot: bool = False
     awaits_slot: bool = False

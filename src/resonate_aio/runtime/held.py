@@ -27,10 +27,12 @@ class Held(Execution):
         ended: Whom to tell of its end.
         stopping: Done when the last of its dropped frames has ended.
         tick_ms: The tick of the schedule that started it; None if none did.
+        knows: How often explicit ids had changed hands when it was loaded (see `Sharing`).
+        shared: Its calls of explicit ids whose functions run here.
         watched: The calls whose promises are watched, and who hears of each.
     """
 
-    __slots__ = ("body", "callee", "ended", "stopping", "tick_ms", "watched")
+    __slots__ = ("body", "callee", "ended", "knows", "shared", "stopping", "tick_ms", "watched")
 
     def __init__(self, task: Task, promise: Promise, root: RootCall, callee: Callee) -> None:
         super().__init__(task.id, task.version, root)
@@ -41,6 +43,8 @@ class Held(Execution):
         self.ended: Ended | None = None
         self.body: LiveBody | None = None
         self.stopping: asyncio.Future[None] | None = None
+        self.knows = 0
+        self.shared: dict[Call, None] | None = None
         self.watched: dict[Call, Callable[[Promise], None]] = {}
 
     def not_here_any_more(self) -> None:

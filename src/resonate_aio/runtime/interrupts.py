@@ -94,6 +94,13 @@ class Interrupts:
             self._scheduler.consider(body)
             return
         child: LiveBody | None = call.child  # type: ignore[assignment]  # our bodies are live ones
+        if child is not OVER and body.gives_away(wait):
+            if child is not None:
+                self.abandon(child)
+            call.child = None
+            self._scheduler.sharing.given_away(call)
+            self._scheduler.consider(body)
+            return
         if call.cancelled_by is None:
             call.cancelled_by = []
         call.cancelled_by.append(wait)
@@ -228,8 +235,11 @@ class Interrupts:
         child.is_over = child.is_dead = child.abandoned = True
         child.execution.end(child)
         child.stop_timers()
-        for call in _running_below(child):
-            self.abandon(call)
+        for other in _running_below(child):
+            self.abandon(other)
+            call = other.call
+            if isinstance(call, DurableCall) and call.promise_id is not call.id:
+                self._scheduler.sharing.let_go(call)
         if child.generator is not None and child.generator_wait is not None:
             self._scheduler.soon(self._close_generator, child)
         elif child.task is not None and child.started:

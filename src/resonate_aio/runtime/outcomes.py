@@ -8,9 +8,9 @@ from typing import Any
 
 from ..errors import ApplicationError, ValueCodecError
 from ..execution.call import Call
-from ..execution.log import CUT_BY_ITS_BODY, CUT_HEADER, LOGS_HEADER, logs_header
+from ..execution.log import CUT_BY_ITS_BODY, CUT_HEADER, LOGS_HEADER, cut_header, logs_header
 from ..protocol.failures import failure_value, outcome_error, shown_error
-from ..protocol.records import Promise, PromiseState, Value
+from ..protocol.records import EMPTY, Promise, PromiseState, Value
 from ..protocol.values import PLAIN_TYPES, Shape, decode, encode
 
 CUT = Value(headers={CUT_HEADER: CUT_BY_ITS_BODY})
@@ -92,14 +92,20 @@ def outcome_of(record: Promise, shape: Shape) -> tuple[Any, bool]:
     return outcome_error(record), True
 
 
+def volatile(call: Call, state: PromiseState, value: Value) -> Promise:
+    """The outcome of a call with durable=False: it looks settled, but only here."""
+    return Promise(call.id, state, call.timeout_at_ms, 0, EMPTY, value, {}, 0)
+
+
 def cut_by(call: Call) -> Value:
     """What a call that an interruption ended is settled with (S10).
 
-    It names the call where the id is an explicit one, which others may have called too.
+    Where the id is an explicit one, which others may have called too, it names the call, and
+    those that had given it up before: nothing else tells them so after a crash.
     """
     if call.body is None or call.promise_id == call.id:
         return CUT
-    return Value({CUT_HEADER: call.id})
+    return Value({CUT_HEADER: cut_header([call, *(call.joiners or ())])})
 
 
 def with_logs(value: Value, logs: dict[str, str]) -> Value:

@@ -35,6 +35,7 @@ from .giving import Giving
 from .holdups import HoldUps
 from .interrupts import Interrupts
 from .settings import Settings
+from .sharing import Sharing
 from .slots import Slots
 from .stamps import BranchFactory, current_branch
 
@@ -74,6 +75,7 @@ class Scheduler:
         self.limiter = anyio.CapacityLimiter(settings.workers or settings.threads)
         self.running_threads: dict[LiveBody, bool] = {}
         self.slots = Slots(settings.workers, self._soon_slot) if settings.workers else None
+        self.sharing = Sharing(self)
         self.asking = Asking(self)
         self.interrupts = Interrupts(self)
         self.concluding = Concluding(self)

@@ -172,13 +172,16 @@ class Taking:
         # Of a task that was never held before, a server has no record that a create would not
         # bring to light.
         is_new = task.version == 1 and not self._store.in_process
+        given_up = self._worker.scheduler.sharing.given_up
         records = [] if is_new else await self._store.load(task.id)
         root = self.root(callee, promise, options)
         await open_arguments(root, promise, self._worker.encoders)
         if root.data is not None and not root.takes_live:
             plain = decode(root.data)
             callee.rebuild(plain["args"], plain["kwargs"])
-        return Held(task, promise, root, callee), records
+        held = Held(task, promise, root, callee)
+        held.knows = given_up
+        return held, records
 
     async def _refuse(self, task: Task, error: Exception) -> None:
         """What is stored of an execution cannot be run: it is put aside (S42, law 8)."""

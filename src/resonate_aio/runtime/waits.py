@@ -119,7 +119,11 @@ class Waits:
             # The server does not have it any more: what it has is for a new life to find out.
             self._worker.lost(execution, call)
             return
-        self._worker.scheduler.soon(self._worker.scheduler.settled, call, promise)
+        scheduler = self._worker.scheduler
+        is_derived = call.promise_id == call.id
+        scheduler.soon(
+            scheduler.settled if is_derived else scheduler.sharing.settled, call, promise
+        )
 
     def unwatch(self, call: Call) -> None:
         """Do not hear of it any more."""

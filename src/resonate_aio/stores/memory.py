@@ -34,7 +34,7 @@ class MemoryStore(InProcessStore):
         clock: Where the time is read; the system's by default.
     """
 
-    __slots__ = ("_foreign", "_owned")
+    __slots__ = ("__weakref__", "_foreign", "_owned")
 
     durable_at_once = True
 
