@@ -35,10 +35,13 @@ from tests.programs.random import (
 from tests.programs.random.nodes import (
     Calls,
     Cancelled,
+    Deadline,
     Detached,
+    Gather,
     Limit,
     Node,
     Passes,
+    Sleep,
     Step,
 )
 
@@ -144,6 +147,16 @@ def test_a_body_that_was_quiet_and_went_on_has_to_come_to_rest_again() -> None:
     program = Part("n1", (first, second, Detached("n8", 4.0)))
 
     assert survive(program, seed=257, between=10, random_runs=10).crashes > 20
+
+
+def test_a_deadline_that_passed_while_the_log_was_given_is_not_overtaken() -> None:
+    """Found by seed 700039: a step that is run again holds the log until both have passed (S5)."""
+    slow = Part("n2", (Step("n3", 2.0, "volatile"),))
+    limits = Part("n4", (Sleep("n5", 1.6), Deadline("n6", promise_s=0.5, limit_s=2)))
+    both = Part("n7", (Calls("n8", (1.9, 2.0), "gather"), Step("n9", 0.1)))
+    program = Part("n1", (Gather("n10", (slow, limits, both), shares=False),))
+
+    assert survive(program, seed=39).crashes > 20
 
 
 def test_every_kind_of_node_is_generated() -> None:

@@ -219,6 +219,7 @@ class Giving:
             return
         body.arrived(call)
         if call.kind is not RUN:
+            call.record = record  # it says when: what a replay is given next may go by that
             self._executions.unwatch(call)
         elif call.cancelled_by is not None:
             for wait in call.cancelled_by:
