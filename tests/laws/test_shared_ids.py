@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from resonate_aio import Context, Resonate
 from resonate_aio.errors import ResonateCanceledError, ResonateError
 from resonate_aio.retry_policies import Never
 from resonate_aio.stores.memory import MemoryStore
+from resonate_aio.stores.sqlite import SqliteStore
 from resonate_aio.testing import crash_everywhere
 
 STORES = ["memory", "sqlite"]
@@ -310,10 +312,15 @@ def test_who_comes_after_a_cut_hears_of_it(store: Any) -> None:
     assert report.result == ["gave up", "was told"]
 
 
-async def test_a_client_goes_on_with_what_another_ran() -> None:
+@pytest.mark.parametrize("store", STORES)
+async def test_a_client_goes_on_with_what_another_ran(store: str, tmp_path: Path) -> None:
     """Law 6: two clients of one store in one process; the one that runs the id stops."""
-    store = MemoryStore()
-    first, second = Resonate(store=store, group="first"), Resonate(store=store, group="second")
+    one = MemoryStore()
+    path = str(tmp_path / "app.db")
+    first, second = (
+        Resonate(store=one if store == "memory" else SqliteStore(path), group=group)
+        for group in ("first", "second")
+    )
     naps: Counter[str] = Counter()
 
     async def slow(ctx: Context) -> int:

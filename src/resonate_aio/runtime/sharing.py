@@ -16,7 +16,7 @@ from ..execution.execution import DRIVE, WATCH, Decision, Execution
 from ..protocol.failures import failure_value
 from ..protocol.idempotency import key_for, refuse_other_creator
 from ..protocol.records import Promise, PromiseState, is_pending
-from ..stores.base import Refusal, Store
+from ..stores.base import FileStore, Refusal
 from .awaitables import DurableCall
 from .held import Held
 from .outcomes import volatile
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Runners:
-    """Which call runs the function of each explicit id, for all clients of one store.
+    """Which call runs the function of each explicit id, for all clients of one store or file.
 
     Attributes:
         given_up: How often one was let go before its end.
@@ -37,7 +37,7 @@ class Runners:
         self.given_up = 0
 
 
-_RUNNERS: WeakKeyDictionary[Store, Runners] = WeakKeyDictionary()
+_RUNNERS: WeakKeyDictionary[object, Runners] = WeakKeyDictionary()
 
 
 class Sharing:
@@ -47,7 +47,9 @@ class Sharing:
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
-        self._runners = _RUNNERS.setdefault(scheduler.store, Runners())
+        store = scheduler.store
+        place = store.place if isinstance(store, FileStore) else store
+        self._runners = _RUNNERS.setdefault(place, Runners())
 
     @property
     def given_up(self) -> int:

@@ -166,6 +166,16 @@ class Store(Protocol):
 
 
 @runtime_checkable
+class FileStore(Protocol):
+    """A store whose records other stores in this process may keep, too."""
+
+    @property
+    def place(self) -> object:
+        """What holds the records while it is open: one object for all that share them."""
+        ...
+
+
+@runtime_checkable
 class HintedStore(Protocol):
     """A store whose server can send its messages to a URL too (`http(s)://` addresses)."""
 

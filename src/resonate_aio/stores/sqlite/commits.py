@@ -57,6 +57,7 @@ class Commits(InProcessStore):
     """
 
     __slots__ = (
+        "__weakref__",
         "_fault",
         "_holds",
         "_inflight",

@@ -121,6 +121,11 @@ class SqliteStore:
             shared.core.crash()
 
     @property
+    def place(self) -> SqliteCore:
+        """What holds the file while it is open: one object for all its stores in this process."""
+        return self._opened()
+
+    @property
     def is_busy(self) -> bool:
         """Whether the writer's thread has work whose end the loop has not heard of."""
         shared = self._shared or _shared.get(_real(self.path))
