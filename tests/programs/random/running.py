@@ -319,8 +319,9 @@ class Runner:
         try:
             return ["ended", await helper]
         except asyncio.CancelledError:
-            if not helper.cancelled():
-                raise
+            own = asyncio.current_task()
+            if not helper.cancelled() or (own is not None and own.cancelling()):
+                raise  # this one was cancelled, too: asyncio shows both as one
             return "cancelled"
 
     async def _guarded(self, ctx: Context, node: Guarded, trace: Trace) -> Any:
