@@ -15,7 +15,7 @@ from .body import Body
 from .call import Call
 from .fingerprint import check, check_place
 from .ids import body_of
-from .log import CUT_HEADER, EXPLICIT_HEADER, LOGS_HEADER, VOLATILE_HEADER, cut_is_of, logs_of
+from .log import CUT_HEADER, EXPLICIT_HEADER, LOGS_HEADER, VOLATILE_HEADER, is_cut_of, logs_of
 
 
 class Decision(Enum):
@@ -205,7 +205,7 @@ def is_cut(record: Promise, call: Call) -> bool:
     """
     if record.state is not PromiseState.CANCELED:
         return False
-    return cut_is_of(call, (record.value.headers or {}).get(CUT_HEADER))
+    return is_cut_of(call.id, (record.value.headers or {}).get(CUT_HEADER))
 
 
 def _names(record: Promise) -> str | None:

@@ -10,16 +10,13 @@ a body's log from the records of its calls.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import orjson
 
 from ..errors import NonDeterminismError
 from ..protocol.records import Promise
 from .ids import order_of
-
-if TYPE_CHECKING:
-    from .call import Call
 
 LOG_HEADER = "resonate-aio:log"
 FINGERPRINT_HEADER = "resonate-aio:fp"
@@ -69,17 +66,17 @@ def log_header(
     return orjson.dumps(parts).decode()
 
 
-def cut_header(calls: Iterable[Call]) -> str:
+def cut_header(ids: Iterable[str]) -> str:
     """The header text of a cut call under an explicit id: who called it, in vain."""
-    return orjson.dumps([call.id for call in calls]).decode()
+    return orjson.dumps(list(ids)).decode()
 
 
-def cut_is_of(call: Call, header: str | None) -> bool:
+def is_cut_of(id: str, header: str | None) -> bool:
     """Whether the header says that an interruption of its own body ended this call."""
     if header is None or header == CUT_BY_ITS_BODY:
         return header is not None
     try:
-        return call.id in orjson.loads(header)
+        return id in orjson.loads(header)
     except (ValueError, TypeError):
         return False
 

@@ -194,6 +194,7 @@ class Interrupts:
         if bodies:
             self._scheduler.soon(self._cancel_each, deque(bodies))
         self._scheduler.executions.dropped(execution)
+        self._scheduler.sharing.dropped(execution)
 
     def _cancel_each(self, bodies: deque[Any], _: Any = None) -> None:
         """Cancel what is dropped, some at a time: there may be a great many (law 15)."""

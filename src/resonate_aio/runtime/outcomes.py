@@ -105,7 +105,7 @@ def cut_by(call: Call) -> Value:
     """
     if call.body is None or call.promise_id == call.id:
         return CUT
-    return Value({CUT_HEADER: cut_header([call, *(call.joiners or ())])})
+    return Value({CUT_HEADER: cut_header(one.id for one in (call, *(call.joiners or ())))})
 
 
 def with_logs(value: Value, logs: dict[str, str]) -> Value:

@@ -130,8 +130,9 @@ class Sharing:
             held.shared.pop(call, None)
         call.leave()
 
-    def dropped(self, execution: Held) -> None:
+    def dropped(self, execution: Execution) -> None:
         """An execution records nothing any more: what it ran for others is taken over."""
+        assert isinstance(execution, Held)
         calls: list[Any] = list(execution.shared or ())
         for call in calls:
             self.let_go(call)

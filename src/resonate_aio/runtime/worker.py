@@ -293,7 +293,6 @@ class Worker:
         assert isinstance(execution, Held)
         self._waits.forget(execution)
         self._unheard.forget(execution.id)
-        self.scheduler.sharing.dropped(execution)
         if self._stopping is not None:
             self._stopping.gone(execution)
         if execution.bodies:
