@@ -33,8 +33,8 @@ from .errors import (
     UsageError,
     ValueCodecError,
 )
-from .runtime.awaitables import DurableCall as Yieldable
 from .runtime.awaitables import DurablePromise as Promise
+from .runtime.awaitables import Yieldable
 
 __version__ = "0.1.0"
 

@@ -243,7 +243,7 @@ async def test_options_of_a_function_make_a_copy() -> None:
         tags = [(await resonate.promises.get(id)).tags.get("kind") for id in "ab"]
         assert tags == [None, "vip"]
         with pytest.raises(TypeError, match="nonsense"):
-            plain.options(nonsense=1)
+            plain.options(nonsense=1)  # type: ignore[call-arg]
 
 
 def test_what_the_wrapper_shows() -> None:

@@ -235,8 +235,8 @@ class Slow:
         await asyncio.sleep(1)
         return base64.b64encode(str(data).encode()).decode()
 
-    async def decode(self, text: str) -> Any:
-        return eval(base64.b64decode(text))
+    async def decode(self, text: str | None) -> Any:
+        return eval(base64.b64decode(text or ""))
 
 
 def test_an_outcome_is_encoded_and_recorded() -> None:

@@ -19,6 +19,7 @@ from resonate_aio.encoders import Base64Encoder, CombinedEncoder, Encoder, JsonE
 from resonate_aio.protocol.records import Promise as StoredPromise
 from resonate_aio.protocol.records import PromiseState, Schedule
 from resonate_aio.retry_policies import Constant, Exponential, Linear, Never
+from resonate_aio.runtime.awaitables import DurableCall
 from resonate_aio.testing import Report, crash_everywhere
 
 resonate = Resonate()
@@ -38,6 +39,26 @@ def generator(ctx: Context, order: str) -> Generator[Any, Any, int]:
     return 1
 
 
+def yieldable(ctx: Context, order: str) -> Generator[Yieldable, Any, float]:
+    """As annotated for 0.6.7: it yields calls and promises (P1)."""
+    promise: Promise[bytes] = yield ctx.begin_run(plain, 1)
+    value: bytes = yield promise
+    yield ctx.rfi("by name").options(target="elsewhere")
+    yield ctx.sleep(1)
+    yield ctx.promise(id="p")
+    yield ctx.random.random()
+    again = yield from ctx.typesafe(ctx.begin_run(yieldable, order))
+    assert_type(again, Promise[float])
+    whole = yield from helper(ctx)
+    assert_type(whole, int)
+    return len(value) + whole + (yield from ctx.typesafe(again))
+
+
+def helper(ctx: Context) -> Generator[Yieldable, Any, int]:
+    n: int = yield ctx.run(generator, "42")
+    return n
+
+
 def plain(ctx: Context, n: int) -> bytes:
     return b""
 
@@ -51,6 +72,12 @@ async def registered(ctx: Context, order: str) -> Receipt:
 def registered_generator(ctx: Context, order: str) -> Generator[Any, Any, int]:
     yield ctx.sleep(1)
     return 1
+
+
+@resonate.register
+def registered_yieldable(ctx: Context, order: str) -> Generator[Yieldable, Any, float]:
+    yield ctx.options(id="nap").sleep(1)
+    return 1.0
 
 
 @resonate.register()
@@ -68,7 +95,14 @@ async def in_a_client() -> None:
     assert_type(await resonate.begin_run("id", generator, "42"), int)
     assert_type(await resonate.begin_run("id", plain, 1), bytes)
 
+    assert_type(await resonate.run("id", yieldable, "42"), float)
+    assert_type(await resonate.begin_run("id", yieldable, "42"), float)
+    assert_type(await resonate.run("id", registered_yieldable, "42"), float)
+    assert_type(await registered_yieldable.run("id", "42"), float)
+
     # rpc and begin_rpc
+    assert_type(await resonate.rpc("id", yieldable, "42"), float)
+    assert_type(await resonate.begin_rpc("id", yieldable, "42"), float)
     assert_type(await resonate.rpc("id", coroutine, "42"), Receipt)
     assert_type(await resonate.rpc("id", generator, "42"), int)
     assert_type(await resonate.rpc("id", plain, 1), bytes)
@@ -140,6 +174,7 @@ def in_a_script() -> None:
         assert_type(blocked.run("id", coroutine, "42"), Receipt)
         assert_type(blocked.run("id", generator, "42"), int)
         assert_type(blocked.run("id", plain, 1), bytes)
+        assert_type(blocked.options(timeout=1).run("id", yieldable, "42"), float)
         assert_type(blocked.rpc("id", registered, "42"), Receipt)
         assert_type(blocked.run("id", "by name"), Any)
         assert_type(blocked.get("id").result_sync(), Any)
@@ -148,7 +183,7 @@ def in_a_script() -> None:
 
 async def in_a_body(ctx: Context) -> None:
     # run
-    assert_type(ctx.run(coroutine, "42"), Yieldable[Receipt])
+    assert_type(ctx.run(coroutine, "42"), DurableCall[Receipt])
     assert_type(await ctx.run(coroutine, "42"), Receipt)
     assert_type(await ctx.run(generator, "42"), int)
     assert_type(await ctx.run(plain, 1), bytes)
@@ -172,6 +207,26 @@ async def in_a_body(ctx: Context) -> None:
     assert_type(await promise, bytes)
     assert_type(promise.done(), bool)
     assert_type(await promise.created(), Promise[bytes])
+
+
+async def also_in_a_body(ctx: Context) -> None:
+    # a generator as annotated for 0.6.7
+    assert_type(await ctx.run(yieldable, "42"), float)
+    assert_type(await ctx.begin_run(yieldable, "42"), Promise[float])
+    assert_type(await ctx.rpc(yieldable, "42"), float)
+    assert_type(await ctx.begin_rpc(yieldable, "42"), Promise[float])
+    assert_type(await ctx.detached(yieldable, "42"), Promise[float])
+    assert_type(await ctx.run(registered_yieldable, "42"), float)
+
+    # options before a call
+    mine = ctx.options(tags={"kind": "mine"}, timeout=timedelta(minutes=1))
+    assert_type(await mine.run(coroutine, "42"), Receipt)
+    assert_type(await mine.options(id="a").begin_run(yieldable, "42"), Promise[float])
+    assert_type(await ctx.options(target="elsewhere", version=2).rpc(plain, 1), bytes)
+    assert_type(await ctx.options(target="elsewhere").rfc("name", returns=Receipt), Receipt)
+    assert_type(await ctx.options(retry_policy=Never(), durable=False).lfc(plain, 1), bytes)
+    assert_type(await ctx.options(id="p").promise(), Promise[Any])
+    assert_type(await ctx.options(id="nap").sleep(1), None)
 
     # rpc and begin_rpc
     assert_type(await ctx.rpc(coroutine, "42"), Receipt)
@@ -255,3 +310,17 @@ async def wrong(ctx: Context) -> None:
     await ctx.run(plain, "1")  # type: ignore[call-overload]
     await registered.run("id", 42)  # type: ignore[arg-type]
     await registered.run("id")  # type: ignore[call-arg]
+    registered.options(bogus=1)  # type: ignore[call-arg]
+    registered.options(timeout="1")  # type: ignore[arg-type]
+    resonate.options(bogus=1)  # type: ignore[call-arg]
+    resonate.run("id", coroutine, "42").options(timeout=1)  # type: ignore[attr-defined]
+    ctx.options(bogus=1)  # type: ignore[call-arg]
+    ctx.options(retry_policy="often")  # type: ignore[arg-type]
+    ctx.run(plain, 1).options(bogus=1)  # type: ignore[call-arg]
+    ctx.run(plain, 1).options(id=1)  # type: ignore[arg-type]
+    await ctx.options(timeout=1).run(plain, "1")  # type: ignore[call-overload]
+
+
+def wrong_yield(ctx: Context) -> Generator[Yieldable, Any, None]:
+    yield 1  # type: ignore[misc]
+    yield resonate.run("id", plain, 1)  # type: ignore[misc]

@@ -11,12 +11,13 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack, overload
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from ..errors import UsageError
-from .context import Context
+from ..runtime.options import ClientOptions
+from .context import Context, S, Y
 from .function import Function
 from .handle import Handle, refuse_loop, wait_in_thread
 
@@ -111,7 +112,7 @@ class Blocking:
     def run(
         self,
         id: str,
-        func: Callable[Concatenate[Context, P], Generator[Any, Any, R]],
+        func: Callable[Concatenate[Context, P], Generator[Y, S, R]],
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> R: ...
@@ -139,7 +140,7 @@ class Blocking:
     def rpc(
         self,
         id: str,
-        func: Callable[Concatenate[Context, P], Generator[Any, Any, R]],
+        func: Callable[Concatenate[Context, P], Generator[Y, S, R]],
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> R: ...
@@ -165,7 +166,7 @@ class Blocking:
         """A handle for what exists already: see `Resonate.get`."""
         return self._handle(lambda: self._resonate.get(id))
 
-    def options(self, **options: Any) -> Blocking:
+    def options(self, **options: Unpack[ClientOptions]) -> Blocking:
         """A copy with these options for the calls started through it: see `Resonate.options`."""
         copy = Blocking(self._resonate.options(**options))
         copy._portal = self._portal

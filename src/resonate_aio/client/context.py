@@ -2,37 +2,38 @@
 
 from __future__ import annotations
 
-import logging
 import sys
-from collections.abc import Callable, Coroutine, Generator, Mapping
+from collections.abc import Callable, Coroutine, Generator
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, Unpack, overload
 
 from ..errors import ContextMisuseError
 from ..execution.body import Branch
 from ..execution.call import DETACHED, RUN, TIMEOUT, CallKind
 from ..runtime.awaitables import DurableCall, DurablePromise
 from ..runtime.functions import Callee, Remote
-from ..runtime.options import NO_OPTIONS, PROMISE_KEYS, change, seconds, text
+from ..runtime.options import NO_OPTIONS, PROMISE_KEYS, ContextOptions, change, seconds, text
 from ..runtime.refusals import misuse
 from ..runtime.stamps import current_branch
 from ..runtime.time_limits import TimeLimit
-from .info import LOGGER, Info, ReplaySilent
 from .recorded import Random, Time
 from .spans import sleep_s
 from .stored import shape_of
+from .surroundings import Surroundings
 
 if TYPE_CHECKING:
-    from ..runtime.bodies import LiveBody
-    from .core import ClientCore
     from .function import Function
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Y = TypeVar("Y")
+S = TypeVar("S")
+# What a generator yields, and what it is sent. mypy takes an overload that has Any in their place
+# for ambiguous, and infers nothing.
 T = TypeVar("T")
 
 
-class Context:
+class Context(Surroundings):
     """The first argument of every durable function.
 
     Calls made with it are checkpointed: `await ctx.run(f)` (or `yield ctx.run(f)` in a
@@ -40,31 +41,9 @@ class Context:
     Calls are lazy objects: they start when awaited, yielded or wrapped in an asyncio task.
     """
 
-    __slots__ = ("_body", "_core")
-
-    def __init__(self, core: ClientCore, body: LiveBody) -> None:
-        self._core = core
-        self._body = body
-
-    def __repr__(self) -> str:
-        return f"<Context of {self._body.id!r}>"
+    __slots__ = ()
 
     # -- about this call ---------------------------------------------------------------
-
-    @property
-    def id(self) -> str:
-        """The id of the promise this function computes."""
-        return self._body.id
-
-    @property
-    def info(self) -> Info:
-        """Attempt, tags, deadline and version of this call."""
-        return Info(self._body)
-
-    @property
-    def logger(self) -> logging.LoggerAdapter[logging.Logger]:
-        """A logger that is silent while recorded calls are replayed."""
-        return ReplaySilent(LOGGER, {"id": self._body.id, "_body": self._body})
 
     def get_dependency(self, name: str, default: Any = None) -> Any:
         """An object set with `Resonate.set_dependency` in this process, or the default.
@@ -78,11 +57,6 @@ class Context:
         if not isinstance(name, str):
             raise TypeError(f"the name of a dependency is a string, got {name!r}")
         return self._core.dependencies.get(name, default)
-
-    @property
-    def dependencies(self) -> Mapping[str, Any]:
-        """All dependencies, as a read-only mapping."""
-        return self._core.dependencies
 
     # -- calls that run here -----------------------------------------------------------
 
@@ -98,7 +72,7 @@ class Context:
     @overload
     def run(
         self,
-        func: Callable[Concatenate[Context, P], Generator[Any, Any, R]],
+        func: Callable[Concatenate[Context, P], Generator[Y, S, R]],
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> DurableCall[R]: ...
@@ -141,7 +115,7 @@ class Context:
     @overload
     def begin_run(
         self,
-        func: Callable[Concatenate[Context, P], Generator[Any, Any, R]],
+        func: Callable[Concatenate[Context, P], Generator[Y, S, R]],
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> DurableCall[DurablePromise[R]]: ...
@@ -154,13 +128,7 @@ class Context:
     def begin_run(self, func: Any, *args: Any, **kwargs: Any) -> DurableCall[Any]:
         """Begin a function in this process; awaiting gives its Promise without waiting."""
         return DurableCall(
-            RUN,
-            self._branch(),
-            self._callee(func),
-            args,
-            kwargs,
-            False,
-            sys._getframe(1),
+            RUN, self._branch(), self._callee(func), args, kwargs, False, sys._getframe(1)
         )
 
     lfc = run
@@ -182,7 +150,7 @@ class Context:
     @overload
     def rpc(
         self,
-        func: Callable[Concatenate[Context, P], Generator[Any, Any, R]],
+        func: Callable[Concatenate[Context, P], Generator[Y, S, R]],
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> DurableCall[R]: ...
@@ -220,7 +188,7 @@ class Context:
     @overload
     def begin_rpc(
         self,
-        func: Callable[Concatenate[Context, P], Generator[Any, Any, R]],
+        func: Callable[Concatenate[Context, P], Generator[Y, S, R]],
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> DurableCall[DurablePromise[R]]: ...
@@ -259,7 +227,7 @@ class Context:
     @overload
     def detached(
         self,
-        func: Callable[Concatenate[Context, P], Generator[Any, Any, R]],
+        func: Callable[Concatenate[Context, P], Generator[Y, S, R]],
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> DurableCall[DurablePromise[R]]: ...
@@ -368,6 +336,20 @@ class Context:
         """
         value: T = yield call
         return value
+
+    def options(self, **options: Unpack[ContextOptions]) -> Context:
+        """This ctx with options for the calls made through it: `ctx.options(id="a").run(f)`.
+
+        The same as `.options(...)` after each call, which wins where both are given. May be kept
+        and used for many calls; the ctx itself stays as it is. A call that does not take one of
+        the options raises TypeError where it is made.
+
+        Raises:
+            TypeError, ValueError: An option that no call takes, or one of the wrong kind.
+        """
+        from .options import ContextWithOptions  # noqa: PLC0415  it is a ctx itself
+
+        return ContextWithOptions(self._core, self._body).options(**options)
 
     # -- inside ------------------------------------------------------------------------
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Coroutine, Generator
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, Unpack
 
 from ..runtime.functions import COROUTINE, GENERATOR, Callee
+from ..runtime.options import ClientOptions
 from .context import Context
 from .handle import Handle
 
@@ -65,7 +66,7 @@ class Function(Generic[P, R]):
         """Start it in another process under this id; the same as `rpc`."""
         return self._resonate.begin_rpc(id, self, *args, **kwargs)
 
-    def options(self, **options: Any) -> Self:
+    def options(self, **options: Unpack[ClientOptions]) -> Self:
         """A copy with these options for the calls started through it: see `Resonate.options`.
 
         Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast, overload
 
-from .context import Context
+from .context import Context, S, Y
 from .core import ClientCore
 from .function import CoroutineFunction, Function, GeneratorFunction, PlainFunction, function_of
 
@@ -34,7 +34,7 @@ class Registering:
     @overload
     def register(  # type: ignore[overload-overlap]
         self,
-        func: Callable[Concatenate[Context, P], Generator[Any, Any, R]],
+        func: Callable[Concatenate[Context, P], Generator[Y, S, R]],
         /,
         *,
         name: str | None = None,
@@ -91,7 +91,7 @@ class _Register:
     ) -> CoroutineFunction[P, R]: ...
     @overload
     def __call__(  # type: ignore[overload-overlap]
-        self, func: Callable[Concatenate[Context, P], Generator[Any, Any, R]]
+        self, func: Callable[Concatenate[Context, P], Generator[Y, S, R]]
     ) -> GeneratorFunction[P, R]: ...
     @overload
     def __call__(self, func: Callable[Concatenate[Context, P], R]) -> PlainFunction[P, R]: ...

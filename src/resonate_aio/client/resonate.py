@@ -20,6 +20,7 @@ from ..transports.base import MessageSource
 from . import arguments
 from .blocking import Blocking
 from .dependencies import Dependencies
+from .options import tell_of_unsent
 from .promises import Promises
 from .registering import Registering
 from .registry import Registry
@@ -343,6 +344,7 @@ class Resonate(Registering, Starting):
             TypeError, ValueError: An argument of the wrong kind; nothing is stored.
             ResonateStoreError: The id was used with another idempotency key (code 409).
         """
+        tell_of_unsent(self._core, self._options, id, "schedule")
         return await schedule_function(self._core, self._options, id, func, cron, args, kwargs)
 
     async def prune(self, older_than: float | timedelta) -> int:

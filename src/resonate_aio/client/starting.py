@@ -11,10 +11,11 @@ from ..execution.attempts import RetryPolicy
 from ..protocol.values import PLAIN_SHAPE, Shape
 from ..runtime.functions import Callee, Remote
 from ..runtime.options import CallOptions, ExceptionClasses, change, promise_id, text
-from .context import Context
+from .context import Context, S, Y
 from .core import ClientCore
 from .function import Function
 from .handle import Handle
+from .options import tell_of_unsent
 from .registry import not_registered
 from .stored import shape_of
 
@@ -64,7 +65,8 @@ class Starting:
                 `resonate_aio.encoders`.
             idempotency_key: A key, or a function of the id that gives one; the id itself where
                 absent. An id that was used with another key is refused (S52).
-            retry_policy: A policy, or a function of the function that gives one.
+            retry_policy: A policy, or a function of the function that gives one. For what is
+                run here: it does not travel with an `rpc` (a warning says so, once).
             tags: Tags of the promise.
             target: Where an rpc goes: a group name or an address.
             timeout: Seconds or timedelta until the promise times out; a year by default.
@@ -110,7 +112,7 @@ class Starting:
     def begin_run(
         self,
         id: str,
-        func: Callable[Concatenate[Context, P], Generator[Any, Any, R]],
+        func: Callable[Concatenate[Context, P], Generator[Y, S, R]],
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> Handle[R]: ...
@@ -170,7 +172,7 @@ class Starting:
     def rpc(
         self,
         id: str,
-        func: Callable[Concatenate[Context, P], Generator[Any, Any, R]],
+        func: Callable[Concatenate[Context, P], Generator[Y, S, R]],
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> Handle[R]: ...
@@ -199,6 +201,7 @@ class Starting:
             else self._core.registry.remote_of(func)
         )
         handle = self._core.begin(promise_id(id), callee, args, kwargs, self._options, here=False)
+        tell_of_unsent(self._core, self._options, id, "rpc")
         if shape is not None:
             handle._shape = shape
         return handle

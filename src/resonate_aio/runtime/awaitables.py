@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context as ContextVars
 from threading import get_ident
 from types import CodeType, FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack
 
 from ..errors import ContextMisuseError
 from ..execution.body import Branch
@@ -28,6 +28,7 @@ from .options import (
     REMOTE_KEYS,
     SLEEP_KEYS,
     CallOptions,
+    ContextOptions,
     PromiseId,
     change,
 )
@@ -40,13 +41,14 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 _DYING = CancelledError()  # a mark, never raised
-_OPTION_KEYS = {
+OPTION_KEYS = {
     RUN: LOCAL_KEYS,
     CallKind.RPC: REMOTE_KEYS,
     DETACHED: REMOTE_KEYS,
     CallKind.PROMISE: PROMISE_KEYS,
     CallKind.SLEEP: SLEEP_KEYS,
 }
+"""The options that each kind of call takes."""
 
 
 class AsyncWait(Wait):
@@ -106,7 +108,16 @@ def _nothing(_: Any) -> None:
     """A task that went on is not woken again."""
 
 
-class DurableCall(Call, Coroutine[Any, Any, R], Generic[R]):
+class Yieldable:
+    """What a generator function yields: a durable call, or the promise of one.
+
+    Such a function is annotated `Generator[Yieldable, Any, R]`, as for 0.6.7.
+    """
+
+    __slots__ = ()
+
+
+class DurableCall(Call, Yieldable, Coroutine[Any, Any, R], Generic[R]):
     """A durable call: lazy until it is awaited, yielded, or wrapped in an asyncio task.
 
     Its id is taken where it is made, in program order. `.options(...)` may follow.
@@ -149,7 +160,7 @@ class DurableCall(Call, Coroutine[Any, Any, R], Generic[R]):
                 raise ContextMisuseError(misuse(self.home, branch))
             self.home.called(self, branch)
 
-    def options(self, **options: Any) -> DurableCall[R]:
+    def options(self, **options: Unpack[ContextOptions]) -> DurableCall[R]:
         """Change the options of this call, before it starts; returns the call itself.
 
         Local calls take `check_arguments`, `durable`, `encoder`, `id`, `idempotency_key`,
@@ -163,12 +174,20 @@ class DurableCall(Call, Coroutine[Any, Any, R], Generic[R]):
         """
         if self.state not in (CallState.NEW, CALLED):
             raise ContextMisuseError(f"call {self.id!r} has started: options come before")
-        self.options_ = change(self.options_, options, _OPTION_KEYS[self.kind])
-        if self.options_.encoder is not None and self.kind is not RUN:
+        self.take_options(change(self.options_, options, OPTION_KEYS[self.kind]))
+        return self
+
+    def take_options(self, options: CallOptions) -> None:
+        """Have these options in place of those before; they were checked."""
+        self.options_ = options
+        if options.encoder is not None and self.kind is not RUN:
             from .encoding import EncodedCall  # noqa: PLC0415  it is a call itself
 
             self.__class__ = EncodedCall
-        return self
+
+    def made_at(self, site: FrameType) -> None:
+        """Say which line of the user's made the call, where that is not the caller's caller."""
+        self._code, self._instruction = site.f_code, site.f_lasti
 
     def start(self) -> None:
         """Ask for the call, if that was not done yet."""
@@ -288,7 +307,7 @@ class RootCall(Call):
         self.options_ = options
 
 
-class DurablePromise(Generic[R]):
+class DurablePromise(Yieldable, Generic[R]):
     """What `await ctx.begin_run(...)` gives: the promise of a call that is under way.
 
     Await it (as often as you like) for the value. It is no coroutine: asyncio's helpers

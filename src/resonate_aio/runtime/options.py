@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 
+from ..encoders import Encoder
 from ..execution.attempts import RetryPolicy
 from ..protocol.addresses import is_address, normalise_target
 from ..protocol.idempotency import Key, key_for
@@ -17,6 +18,27 @@ ExceptionClasses = type[BaseException] | Iterable[type[BaseException]]
 
 _RESERVED = ("resonate:", "resonate-aio:")
 _LARGEST_VERSION = 2**31 - 1
+
+
+class ClientOptions(TypedDict, total=False):
+    """What `options` of a client and of a registered function take; None is as if absent."""
+
+    check_arguments: bool | None
+    encoder: Encoder | None
+    idempotency_key: str | Callable[[str], str] | None
+    non_retryable_exceptions: ExceptionClasses | None
+    retry_policy: RetryPolicy | Callable[[Callable[..., Any]], RetryPolicy] | None
+    tags: dict[str, str] | None
+    target: str | None
+    timeout: float | timedelta | None
+    version: int | None
+
+
+class ContextOptions(ClientOptions, total=False):
+    """What `options` before or after ctx calls take; which of them is up to the kind of call."""
+
+    durable: bool | None
+    id: str | None
 
 
 class CallOptions(msgspec.Struct, frozen=True, gc=False):
@@ -66,6 +88,7 @@ REMOTE_KEYS = frozenset(
 )
 PROMISE_KEYS = frozenset({"check_arguments", "id", "idempotency_key", "tags", "timeout"})
 SLEEP_KEYS = frozenset({"id"})
+CONTEXT_KEYS = LOCAL_KEYS | REMOTE_KEYS
 
 
 def seconds(value: Any, what: str) -> float:
@@ -86,7 +109,7 @@ def seconds(value: Any, what: str) -> float:
     return float(value)
 
 
-def change(options: CallOptions, given: dict[str, Any], allowed: frozenset[str]) -> CallOptions:
+def change(options: CallOptions, given: Mapping[str, Any], allowed: frozenset[str]) -> CallOptions:
     """The options with these changes, each checked.
 
     Raises:
