@@ -70,6 +70,17 @@ class Handle(Generic[R]):
         # There may be many thousand handles: few are awaited at any time.
         self._waiters: list[tuple[asyncio.Future[None], Callable[[], bool]]] | None = None
 
+    if not TYPE_CHECKING:  # a type checker knows that there are none
+
+        def __getattr__(self, name: str) -> Any:
+            """Say where options go: after a ctx call they may follow, here it has begun (S29a)."""
+            if name == "options":
+                raise AttributeError(
+                    f"a handle has no options: {self._id!r} was begun by the call; they go before "
+                    "it: resonate.options(...).run(id, f)"
+                )
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
     @property
     def id(self) -> str:
         """The promise's id."""
