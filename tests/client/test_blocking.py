@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ import pytest
 
 from resonate_aio import Context, Resonate
 from resonate_aio.errors import ResonateStoreError, UsageError
+from resonate_aio.protocol.records import PromiseState
 
 SOURCE = Path(__file__).parents[2] / "src"
 
@@ -149,3 +151,65 @@ with resonate.blocking() as client:
     assert (done.stdout, done.stderr) == ("yes\n", "")
     with resonate.blocking() as client:
         assert client.get("a").result_sync(5) == "yes"
+
+
+def unheard(caplog: pytest.LogCaptureFixture) -> list[str]:
+    gc.collect()
+    return [text for text in caplog.messages if "nobody here await" in text]
+
+
+def test_only_failures_that_nobody_awaited_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Law 9: a thread that awaits a failure is told of it, and that a moment later than a task."""
+    resonate = Resonate()
+    resonate.register(fails)
+    with resonate.blocking() as client:
+
+        def begun(id: str) -> Any:
+            handle = client.begin_run(id, fails)
+            while client.wait(resonate.promises.get(id)).state is PromiseState.PENDING:
+                pass
+            return handle
+
+        calls: list[Any] = [
+            lambda: client.run("run", fails),
+            lambda: client.rpc("rpc", "fails"),
+            lambda: client.begin_run("begun", fails).result_sync(5),
+            lambda: client.wait(client.begin_rpc("rpc-begun", fails)),
+            begun("late").result_sync,
+            client.get("late").result_sync,
+        ]
+        for call in calls:
+            with pytest.raises(LookupError, match="no luck"):
+                call()
+        del calls, call
+        assert unheard(caplog) == []
+        begun("dropped")
+        assert unheard(caplog) == [
+            "'dropped' failed and nobody here awaited it: LookupError('no luck')"
+        ]
+
+
+async def test_a_thread_that_waits_hears_of_a_failure(caplog: pytest.LogCaptureFixture) -> None:
+    """Law 9: from the moment it asks, and no longer than it waits."""
+    async with Resonate() as resonate:
+        go = asyncio.Event()
+
+        @resonate.register
+        async def fails_later(ctx: Context) -> None:
+            await go.wait()
+            raise LookupError("no luck")
+
+        heard = await resonate.begin_run("heard", fails_later).created()
+        given_up = await resonate.begin_run("given-up", fails_later).created()
+        with pytest.raises(TimeoutError):
+            await asyncio.to_thread(given_up.result_sync, 0.01)
+        told = asyncio.create_task(asyncio.to_thread(heard.result_sync))
+        await asyncio.sleep(0)
+        while not heard._in_threads:  # it only just counts itself
+            await asyncio.sleep(0)
+        go.set()
+        with pytest.raises(LookupError):
+            await told
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert [text.partition(" ")[0] for text in unheard(caplog)] == ["'given-up'"]

@@ -124,7 +124,7 @@ class Blocking:
     def run(self, id: str, func: str, *args: Any, **kwargs: Any) -> Any: ...
     def run(self, id: str, func: Any, *args: Any, **kwargs: Any) -> Any:
         """Run a registered function here and wait for its result: see `Resonate.run`."""
-        return self.begin_run(id, func, *args, **kwargs).result_sync()
+        return self._outcome(id, lambda: self._resonate.begin_run(id, func, *args, **kwargs))
 
     @overload
     def rpc(self, id: str, func: Function[P, R], *args: P.args, **kwargs: P.kwargs) -> R: ...
@@ -152,7 +152,7 @@ class Blocking:
     def rpc(self, id: str, func: str, *args: Any, **kwargs: Any) -> Any: ...
     def rpc(self, id: str, func: Any, *args: Any, **kwargs: Any) -> Any:
         """Run a function elsewhere and wait for its result: see `Resonate.rpc`."""
-        return self.begin_rpc(id, func, *args, **kwargs).result_sync()
+        return self._outcome(id, lambda: self._resonate.begin_rpc(id, func, *args, **kwargs))
 
     def begin_run(self, id: str, func: Any, *args: Any, **kwargs: Any) -> Handle[Any]:
         """Start a registered function here: see `Resonate.begin_run`."""
@@ -172,13 +172,21 @@ class Blocking:
         copy._portal = self._portal
         return copy
 
+    def _outcome(self, id: str, begin: Callable[[], Handle[Any]]) -> Any:
+        async def outcome() -> Any:
+            return await begin()  # awaited in the same step: its failure finds somebody (law 9)
+
+        return self._on_loop(outcome, repr(id))
+
     def _handle(self, begin: Callable[[], Handle[Any]]) -> Handle[Any]:
         async def begun() -> Handle[Any]:
-            return begin()
+            handle = begin()
+            handle._goes_to_a_thread()
+            return handle
 
         return self._on_loop(begun)
 
-    def _on_loop(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    def _on_loop(self, call: Callable[[], Coroutine[Any, Any, T]], what: str = "the client") -> T:
         refuse_loop("a call of a blocking client", "`await` and the client itself")
         loop = self._resonate._core.running_loop
         if loop is None:
@@ -186,7 +194,7 @@ class Blocking:
                 "the client runs nowhere: use `with resonate.blocking() as client`, or start it on "
                 "the event loop of another thread"
             )
-        return wait_in_thread(call(), loop, "the client")
+        return wait_in_thread(call(), loop, what)
 
 
 async def _awaited(awaitable: Awaitable[T]) -> T:

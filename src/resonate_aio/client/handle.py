@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import CancelledError as FutureCancelledError
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from datetime import timedelta
+from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ..encoders import Encoder
 from ..errors import ResonateError, ResonateShutdownError, UsageError
+from ..protocol.failures import outcome_error, shown_error
 from ..protocol.records import Promise, PromiseState
 from ..protocol.requests import PromiseSettle
 from ..protocol.values import Shape
@@ -25,7 +28,12 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 T = TypeVar("T")
 
+logger = logging.getLogger("resonate_aio.client")
+
 _LOOK_AT_LOOP_S = 1.0
+
+_counting = Lock()
+"""Held while a thread counts itself among those who wait for a handle."""
 
 
 class Handle(Generic[R]):
@@ -43,7 +51,9 @@ class Handle(Generic[R]):
         "_future",
         "_given",
         "_id",
+        "_in_threads",
         "_loop",
+        "_owed",
         "_record",
         "_shape",
         "_trace",
@@ -67,6 +77,8 @@ class Handle(Generic[R]):
         self._trace: TracebackType | None = None
         self._future: asyncio.Future[R] | None = None
         self._created = self._given = False
+        self._in_threads = 0
+        self._owed: _Owed | None = None
         # There may be many thousand handles: few are awaited at any time.
         self._waiters: list[tuple[asyncio.Future[None], Callable[[], bool]]] | None = None
 
@@ -146,7 +158,15 @@ class Handle(Generic[R]):
         refuse_loop(f"handle.result_sync() of {self._id!r}", "`await handle.result()`")
         if timeout is not None:
             seconds(timeout, "timeout")
-        return wait_in_thread(self.result(timeout), self._loop, repr(self._id))
+        self._count_thread(1)  # now: the outcome may be there before the loop hears of us
+        try:
+            return wait_in_thread(self.result(timeout), self._loop, repr(self._id))
+        finally:
+            self._count_thread(-1)
+
+    def _count_thread(self, more: int) -> None:
+        with _counting:
+            self._in_threads += more
 
     async def created(self) -> Handle[R]:
         """Wait until the promise is durably stored; returns the handle itself.
@@ -207,6 +227,8 @@ class Handle(Generic[R]):
         if self._record is None and self._error is None:
             yield from self._until(self.done).__await__()
         self._given = True
+        if self._owed is not None:
+            self._owed.record = None
         record = self._record
         if record is None:
             assert self._error is not None  # done() says so
@@ -251,8 +273,21 @@ class Handle(Generic[R]):
             self._wake()
 
     def _is_heard(self) -> bool:
-        """Whether somebody waits for the outcome here, or got it."""
-        return self._given or any(reached == self.done for _, reached in self._waiters or ())
+        """Whether somebody waits for the outcome here, or got it, or may still come for it."""
+        if (
+            self._given
+            or self._in_threads
+            or any(reached == self.done for _, reached in self._waiters or ())
+        ):
+            return True
+        if self._owed is None:
+            return False
+        self._owed.record = self._record
+        return True
+
+    def _goes_to_a_thread(self) -> None:
+        """A thread gets this handle and has had no time to await it yet, however soon it ends."""
+        self._owed = _Owed()
 
     def _is_created(self) -> bool:
         return self._created or self._error is not None
@@ -287,6 +322,29 @@ class Handle(Generic[R]):
             elif not waiter.done():
                 waiter.set_result(None)
                 self._given = self._given or reached == self.done
+
+
+class _Owed:
+    """A failure that nobody was told of, while a thread has its handle and may yet ask for it.
+
+    Attributes:
+        record: The failed promise.
+    """
+
+    __slots__ = ("record",)
+
+    def __init__(self) -> None:
+        self.record: Promise | None = None
+
+    def __del__(self) -> None:
+        record = self.record
+        if record is not None:  # the handle is gone, and nobody has awaited it
+            logger.warning(
+                "%r failed and nobody here awaited it: %s",
+                record.id,
+                shown_error(outcome_error(record)),
+                extra={"id": record.id},
+            )
 
 
 def wait_in_thread(work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop, what: str) -> T:
