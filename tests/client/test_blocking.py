@@ -205,7 +205,7 @@ async def test_a_thread_that_waits_hears_of_a_failure(caplog: pytest.LogCaptureF
             await asyncio.to_thread(given_up.result_sync, 0.01)
         told = asyncio.create_task(asyncio.to_thread(heard.result_sync))
         await asyncio.sleep(0)
-        while not heard._in_threads:  # it only just counts itself
+        while not heard._in_threads:  # noqa: ASYNC110  it only just counts itself
             await asyncio.sleep(0)
         go.set()
         with pytest.raises(LookupError):

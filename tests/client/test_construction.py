@@ -22,6 +22,7 @@ from resonate_aio.errors import UsageError
 from resonate_aio.protocol.requests import Execute, Message
 from resonate_aio.stores.memory import MemoryStore
 from resonate_aio.stores.sqlite import SqliteStore
+from resonate_aio.testing import SimClock
 from resonate_aio.transports.local import LocalMessages
 
 SOURCE = Path(__file__).parents[2] / "src"
@@ -321,6 +322,11 @@ async def test_registry_and_dependencies_are_shared() -> None:
         {"retention": -1},
         {"retention": "30d"},
         {"check_arguments": "yes"},
+        {"clock": 5},
+        {"clock": MemoryStore},
+        {"clock": SimClock},
+        {"settings": "fast"},
+        {"settings": {"workers": 4}},
         {"auth": "user:password"},
         {"auth": ("user",)},
         {"auth": ("user", 5)},
@@ -363,6 +369,7 @@ def test_credentials_without_a_server() -> None:
         {"path": 5},
         {"path": ""},
         {"path": "a\0b"},
+        {"path": b"app.db"},
         {"synchronous": "OFF"},
         {"path": "app.db", "group": ""},
     ],

@@ -19,6 +19,7 @@ from resonate_aio.errors import (
     ResonateTimedoutError,
     StoreOwnedError,
 )
+from resonate_aio.stores.sqlite import SqliteStore
 from resonate_aio.stores.sqlite.owner_lock import OwnerLock
 from resonate_aio.testing import simulate, simulated
 
@@ -196,4 +197,6 @@ async def test_changed_code_is_told_once(
 def test_sqlites_word_for_memory_is_refused_with_what_to_write(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"leave path out, Resonate\(\) is in memory"):
         Resonate.local(path=":memory:")
+    with pytest.raises(ValueError, match=r"as a store: MemoryStore\(\)"):
+        SqliteStore(":memory:")
     Resonate.local(path=tmp_path / ":memory:")  # whoever names a folder means the file

@@ -322,3 +322,19 @@ def test_every_public_name_says_what_it_is(thing: Any) -> None:
     first = text.split("\n")[0]
     assert first == first.strip()
     assert len(first) > 10
+
+
+def test_the_package_runs_as_its_command() -> None:
+    """Whoever has the package and not its script on the PATH types this."""
+    ran = [
+        subprocess.run(
+            [sys.executable, "-m", module, "--help"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        ).stdout
+        for module in ("resonate_aio", "resonate_aio.cli")
+    ]
+    assert ran[0] == ran[1]
+    assert "promises" in ran[0]

@@ -99,6 +99,18 @@ async def test_defaults_and_what_is_taken() -> None:
     assert resonate.register(greet) == function, "the same function again is no other"
 
 
+@pytest.mark.parametrize(
+    ("name", "says"), [("", "name="), ("a\0b", "NUL"), ("\ud800", "Unicode"), (5, "string")]
+)
+def test_a_name_that_cannot_be_stored_is_refused_at_once(name: Any, says: str) -> None:
+    """It must show 5 (mission R5): not at the first start, which may be another process's."""
+    registry = Registry()
+    for register in (registry.register, Resonate(registry=registry).register):
+        with pytest.raises((TypeError, ValueError), match=says):
+            register(greet, name=name)
+    assert registry.is_empty
+
+
 async def test_versions_side_by_side() -> None:
     """Mission R6: the option chooses; 0 and none mean the newest."""
 

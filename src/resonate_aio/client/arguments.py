@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -12,6 +11,7 @@ import msgspec
 
 from ..errors import UsageError
 from ..runtime.options import seconds, text
+from ..runtime.settings import Settings
 
 _LEVELS = frozenset({"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"})
 
@@ -213,6 +213,28 @@ def host_and_port(serve: Any) -> tuple[str, int]:
     return text(host, "serve"), int(port)
 
 
+def check_clock(clock: Any) -> None:
+    """Where the time is read.
+
+    Raises:
+        TypeError: It is no clock.
+    """
+    if clock is None:
+        return
+    if isinstance(clock, type) or not callable(getattr(clock, "now_ms", None)):
+        raise TypeError(f"clock has now_ms(), got {clock!r}")
+
+
+def check_settings(settings: Any) -> None:
+    """The figures of the runtime.
+
+    Raises:
+        TypeError: They are something else.
+    """
+    if settings is not None and not isinstance(settings, Settings):
+        raise TypeError(f"settings is a Settings, got {settings!r}")
+
+
 def check_flag(value: Any, what: str) -> None:
     """A switch.
 
@@ -223,21 +245,11 @@ def check_flag(value: Any, what: str) -> None:
         raise TypeError(f"{what} is True or False, got {value!r}")
 
 
-def check_file(path: Any, synchronous: Any) -> None:
-    """The file of a local store, and how surely it is written.
+def check_synchronous(synchronous: Any) -> None:
+    """How surely the file of a local store is written.
 
     Raises:
-        TypeError, ValueError: They cannot be meant.
+        ValueError: It is none of the ways.
     """
-    if path is not None:
-        if not isinstance(path, str | os.PathLike):
-            raise TypeError(f"path is a path, got {path!r}")
-        if not os.fspath(path) or "\0" in os.fspath(path):
-            raise ValueError(f"path is not empty and holds no NUL character, got {path!r}")
-        if os.fspath(path) == ":memory:":  # SQLite's word: what was meant is no file of that name
-            raise ValueError(
-                "path=':memory:' would be a file of that name: leave path out, Resonate() is in "
-                "memory"
-            )
     if synchronous not in {"FULL", "NORMAL"}:
         raise ValueError(f"synchronous is 'FULL' or 'NORMAL', got {synchronous!r}")

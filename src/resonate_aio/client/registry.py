@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar, overload, runtime_checkable
 
 from ..errors import FunctionNotFoundError
 from ..runtime.functions import Callee
+from ..runtime.options import text
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -42,7 +43,8 @@ class Registry:
 
         Raises:
             TypeError: Not a function, or name or version of the wrong type.
-            ValueError: The name is empty or taken, or the version is less than 1.
+            ValueError: The name is empty, taken or cannot be stored (it holds NUL or a lone
+                surrogate), or the version is less than 1.
         """
         if not callable(func):
             raise TypeError(f"register takes a function, got {func!r}")
@@ -53,6 +55,7 @@ class Registry:
         name = getattr(func, "__name__", "") if name is None else name
         if not name or name == "<lambda>":
             raise ValueError(f"give {func!r} a name: register(func, name=...)")
+        text(name, "the name of a function")
         if version < 1:
             raise ValueError(f"the version of {name!r} must be 1 or more, got {version}")
         versions = self._by_name.get(name, {})

@@ -70,6 +70,10 @@ class Resonate(Registering, Starting):
         non_retryable_exceptions: Error classes (or one) that no function which runs here is tried
             again after, in addition to those of a call's own options.
         stop_timeout: What `stop()` and the end of `async with` use; see `stop`.
+        clock: Where the client reads the time (`now_ms()`); a store has its own, to be given the
+            same one. The system's where absent; `resonate_aio.testing` has a simulated one.
+        settings: The figures of the runtime, all at once, in place of `workers`,
+            `check_arguments` and `non_retryable_exceptions`, which are among them.
 
     Raises:
         TypeError, ValueError: An argument of the wrong kind.
@@ -101,6 +105,8 @@ class Resonate(Registering, Starting):
         arguments.check_names(group, pid)
         arguments.check_message_source(message_source, store)
         arguments.check_flag(check_arguments, "check_arguments")
+        arguments.check_clock(clock)
+        arguments.check_settings(settings)
         keep_s = arguments.keep_s(retention)
         grace_s = None if stop_timeout is None else seconds(stop_timeout, "stop_timeout")
         server = arguments.server_arguments(url=url, auth=auth, token=token, ttl=ttl)
@@ -164,7 +170,7 @@ class Resonate(Registering, Starting):
             TypeError, ValueError: An argument of the wrong kind.
             UsageError: `serve` off loopback without a token, or a token and nothing to serve.
         """
-        arguments.check_file(path, synchronous)
+        arguments.check_synchronous(synchronous)
         arguments.check_credentials(None, token)
         store = local_store(path, synchronous)
         if serve is None:

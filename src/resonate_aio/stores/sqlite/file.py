@@ -31,6 +31,25 @@ _RUNNING_PATIENCE_MS: Final = 100
 """SQLite's own wait for a lock; beyond it the writer backs off, where it can be stopped."""
 
 
+def checked_path(path: str | os.PathLike[str]) -> str:
+    """The path of a file, as a string.
+
+    Raises:
+        TypeError, ValueError: It is no path, or SQLite's word for no file at all.
+    """
+    if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
+        raise TypeError(f"path is a path, got {path!r}")
+    checked = os.fspath(path)
+    if not checked or "\0" in checked:
+        raise ValueError(f"path is not empty and holds no NUL character, got {path!r}")
+    if checked == ":memory:":  # what was meant is no file of that name
+        raise ValueError(
+            "path=':memory:' would be a file of that name: leave path out, Resonate() is in "
+            "memory (as a store: MemoryStore())"
+        )
+    return checked
+
+
 def open_file(path: str, lock: OwnerLock, synchronous: Synchronous) -> sqlite3.Connection:
     """Take the file for this process and make it ready.
 

@@ -18,7 +18,7 @@ from ...protocol.records import Promise, PromiseState, Value
 from ...protocol.requests import Message, Reply, Request
 from ..base import Acked, Answered, Refusal
 from .core import SqliteCore
-from .file import Synchronous
+from .file import Synchronous, checked_path
 
 _DOORS = ("fence_create", "fence_settle", "fulfill")
 
@@ -50,6 +50,9 @@ class SqliteStore:
         synchronous: "FULL" syncs every commit to the disk; "NORMAL" is faster and survives
             a killed process, but not a power cut. Clients that share a file get the stronger.
         clock: Where the time is read; the system's by default. The first opener's counts.
+
+    Raises:
+        TypeError, ValueError: `path` is no path, or SQLite's word for no file at all.
     """
 
     in_process = True
@@ -62,7 +65,7 @@ class SqliteStore:
         synchronous: Synchronous = "FULL",
         clock: Clock | None = None,
     ) -> None:
-        self.path = os.fspath(path)
+        self.path = checked_path(path)
         self._synchronous: Synchronous = synchronous
         self._clock = clock
         self._opens = 0
