@@ -105,8 +105,11 @@ def test_owners_one_after_the_other_fire_each_tick_once(lives: Make) -> None:
     assert ticks(ran) == expected
 
 
-def test_ticks_missed_in_a_long_stop(lives: Make) -> None:
-    """Mission K20: a week's absence; what is past its own deadline times out, unrun."""
+def test_ticks_missed_in_a_long_stop(lives: Make, caplog: pytest.LogCaptureFixture) -> None:
+    """Mission K20, R7: a week's absence; what is past its own deadline times out, unrun.
+
+    A deadline counts from the tick, as the specification says, and the log says how many.
+    """
     ran: list[str] = []
     world = lives("2024-05-01 12:00:00")
 
@@ -127,6 +130,32 @@ def test_ticks_missed_in_a_long_stop(lives: Make) -> None:
     by_state = Counter(found.values())
     assert by_state == {PromiseState.TIMEDOUT: 166, PromiseState.RESOLVED: 2}
     assert ticks(ran) == ["08 11:00:00", "08 12:00:00"]
+    [said] = [record for record in caplog.records if "missed" in record.getMessage()]
+    assert said.levelno == logging.WARNING
+    assert said.getMessage().startswith("schedule 'report': 166 missed ticks timed out")
+
+
+def test_a_very_long_stop_is_one_line(lives: Make, caplog: pytest.LogCaptureFixture) -> None:
+    """Law 14: however many sweeps it takes to catch up; promises without a target say nothing."""
+    world = lives("2024-05-01 12:00:00")
+
+    async def creates(resonate: Resonate) -> None:
+        for id, tags in (("runs", {"resonate:target": "nobody"}), ("is-awaited", {})):
+            await resonate.schedules.create(
+                id, "* * * * *", "{{.id}}-{{.timestamp}}", 1_000, promise_tags=tags
+            )
+
+    async def catches_up(resonate: Resonate) -> None:
+        await resonate.start()
+        await asyncio.sleep(30)
+
+    world.life(creates)
+    world.sleep_until(utc("2024-05-03 12:00:30"))
+    world.life(catches_up)
+    said = [text for text in caplog.messages if "missed" in text]
+    assert [text.partition(" timed out")[0] for text in said] == [
+        "schedule 'runs': 2880 missed ticks"
+    ]
 
 
 @pytest.mark.parametrize("given", ["prefix", "name", "zone"])

@@ -186,6 +186,13 @@ class PromiseMachine(State):
         """
         steps.sweep(self, now_ms, limit)
 
+    def take_overdue(self, now_ms: int) -> list[tuple[str, int]]:
+        """Schedules that caught up, with how many executions came past their deadline; told once.
+
+        A schedule that is still behind is told of when it has caught up.
+        """
+        return schedules.take_overdue(self, now_ms)
+
     def next_due_ms(self) -> int | None:
         """The instant at which a sweep has something to do, or None."""
         return steps.next_due_ms(self)

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from ..protocol.records import EMPTY, Promise, Schedule
+from ..protocol.records import EMPTY, Promise, Schedule, is_timer, target_of
 from ..protocol.requests import (
     Reply,
     ScheduleCreate,
@@ -101,6 +101,20 @@ def due_ids(schedule: Schedule, now_ms: int, limit: int) -> Iterator[str]:
         at_ms = next(instants, NEVER_MS)
 
 
+def take_overdue(state: State, now_ms: int) -> list[tuple[str, int]]:
+    """The schedules that have caught up, and how many executions of theirs came too late to run.
+
+    They are told once: what is returned is counted no more.
+    """
+    told = []
+    for id, count in list(state.overdue.items()):
+        schedule = state.schedules.get(id)
+        if schedule is None or schedule.next_run_at_ms > now_ms:
+            told.append((id, count))
+            del state.overdue[id]
+    return told
+
+
 def expand(template: str, schedule_id: str, at_ms: int) -> str:
     """The promise id of one occurrence."""
     return template.replace("{{.id}}", schedule_id).replace("{{.timestamp}}", str(at_ms))
@@ -124,6 +138,8 @@ def _fire_once(state: State, schedule: Schedule, at_ms: int, now_ms: int) -> Non
     )
     create(state, promise, at_ms, now_ms)
     state.scheduled += 1
+    if promise.timeout_at_ms <= now_ms and target_of(promise) and not is_timer(promise):
+        state.overdue[schedule.id] = state.overdue.get(schedule.id, 0) + 1
 
 
 def _put(state: State, schedule: Schedule) -> None:

@@ -31,6 +31,7 @@ class State:
         "dispatched",
         "listeners",
         "outbox",
+        "overdue",
         "promises",
         "retry_timeout_ms",
         "scheduled",
@@ -66,3 +67,5 @@ class State:
         self.deadlines = Deadlines()
         self.scheduled = 0
         """How many promises schedules created here: for metrics, nothing is decided by it."""
+        self.overdue: dict[str, int] = {}
+        """Schedule id -> how many of its executions were created past their deadline: for logs."""

@@ -9,6 +9,7 @@ had effects beyond the row a fenced call changes. This file knows no file and no
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from contextvars import Context
 from typing import Final
@@ -21,6 +22,8 @@ from ..protocol.records import Promise, PromiseState, TaskState, is_timer, targe
 from ..protocol.requests import Execute, Message, PromiseGet, Reply, Request, Unblock
 from .hub import Hub, Member
 from .untaken import Untaken
+
+_log = logging.getLogger("resonate_aio.stores")
 
 NEVER_MS: Final = 2**63
 """When no timer is set."""
@@ -273,8 +276,22 @@ class InProcessStore:
         self._armed_ms = NEVER_MS
         self._sweep(self._clock.now_ms())
 
+    def _warn_of_overdue(self, now_ms: int) -> None:
+        """Say, once for all of them, that missed ticks were caught up with too late to run."""
+        for id, count in self._machine.take_overdue(now_ms):
+            _log.warning(
+                "schedule %r: %d missed %s timed out before anything ran; the deadline of an "
+                "execution counts from its tick: a longer timeout of the schedule lets it run late",
+                id,
+                count,
+                "tick" if count == 1 else "ticks",
+                extra={"id": id},
+            )
+
     def _sweep(self, now_ms: int) -> None:
         """Run what is due and set the timer again."""
         self._machine.sweep(now_ms, limit=_STEPS_PER_SWEEP)
+        if self._machine.overdue:
+            self._warn_of_overdue(now_ms)
         self._effects()
         self._arm()
