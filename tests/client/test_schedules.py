@@ -227,6 +227,20 @@ async def test_a_schedule_that_exists_stays_as_it_is(caplog: pytest.LogCaptureFi
             assert raised.value.code == 409
 
 
+async def test_an_id_that_every_tick_would_share_is_warned_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A server takes it, so it is created; only its first tick would ever do anything."""
+    async with Resonate() as resonate:
+        for template in ("x-{{.timestamp}}", "{{.id}}/{{.timestamp}}", "always", "{{.id}}"):
+            made = await resonate.schedules.create(f"s/{template}", "@daily", template, 1_000)
+            assert made.promise_id == template
+    assert [text.partition(" has ")[0] for text in caplog.messages] == [
+        "schedule 's/always': promise_id 'always'",
+        "schedule 's/{{.id}}': promise_id '{{.id}}'",
+    ]
+
+
 async def nightly(ctx: Context, region: str = "north") -> str:
     return region
 

@@ -41,7 +41,8 @@ DESCRIPTION: Final = "resonate-aio:description"
 SCHEDULE_KEY: Final = "resonate-aio:schedule-ikey"
 """Tag of the promises of a schedule: the key it was created with, where that is not its id."""
 
-_TEMPLATE: Final = "{{.id}}-{{.timestamp}}"
+_TICK: Final = "{{.timestamp}}"
+_TEMPLATE: Final = "{{.id}}-" + _TICK
 
 
 class Schedules:
@@ -81,7 +82,8 @@ class Schedules:
                 seconds first; `@daily` and its kin; `@every 1h30m`. Read in UTC, unless it
                 begins with `CRON_TZ=Europe/Berlin`.
             promise_id: Template of the promises' ids: `{{.id}}` is the schedule's id,
-                `{{.timestamp}}` the tick in milliseconds since the epoch.
+                `{{.timestamp}}` the tick in milliseconds since the epoch. Without the latter only
+                the first tick creates a promise, and a warning says so.
             promise_timeout: Milliseconds (or a timedelta) from the tick to the deadline.
             timezone: The zone whose clock the fields mean, in place of the prefix.
             ikey: Idempotency key; the id where absent.
@@ -112,6 +114,15 @@ class Schedules:
             promise_param=param,
             promise_tags=stored_tags,
         )
+        if _TICK not in request.promise_id:
+            logger.warning(
+                "schedule %r: promise_id %r has no %s, so every tick after the first finds its "
+                "promise there already and creates none",
+                id,
+                request.promise_id,
+                _TICK,
+                extra={"id": id},
+            )
         return await self.put(request)
 
     async def get(self, id: str) -> Schedule:
