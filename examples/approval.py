@@ -89,6 +89,8 @@ if __name__ == "__main__":
     )
     parser.add_argument("--answer", choices=["yes", "no"], help="answer what was asked before")
     arguments = parser.parse_args()
+    if not arguments.id or not arguments.id.isprintable():
+        parser.error("--id must be text that can be printed, and not empty")
     try:
         if arguments.answer:
             asyncio.run(answer_after_a_restart(arguments.id, ok=arguments.answer == "yes"))

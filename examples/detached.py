@@ -53,6 +53,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("--id", default="order-1", help="which order (default: %(default)s)")
     arguments = parser.parse_args()
+    if not arguments.id or not arguments.id.isprintable():
+        parser.error("--id must be text that can be printed, and not empty")
     try:
         asyncio.run(main(arguments.id))
     except KeyboardInterrupt:

@@ -41,6 +41,8 @@ if __name__ == "__main__":
     parser.add_argument("--id", default="alarm-1", help="which alarm (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=5.0, help="(default: %(default)s)")
     arguments = parser.parse_args()
+    if not arguments.id or not arguments.id.isprintable():
+        parser.error("--id must be text that can be printed, and not empty")
     if not 0 <= arguments.seconds <= 1e9:
         parser.error("--seconds must be 0 or more, and no more than a few decades")
     try:

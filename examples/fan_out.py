@@ -56,6 +56,10 @@ if __name__ == "__main__":
     parser.add_argument("--id", default="census-1", help="which census (default: %(default)s)")
     parser.add_argument("--districts", type=int, default=1000, help="how many children")
     arguments = parser.parse_args()
+    if not arguments.id or not arguments.id.isprintable():
+        parser.error("--id must be text that can be printed, and not empty")
+    if arguments.districts < 1:
+        parser.error("--districts must be 1 or more")
     try:
         asyncio.run(main(arguments.id, arguments.districts))
     except KeyboardInterrupt:

@@ -49,6 +49,8 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", type=float, default=4.0, help="(default: %(default)s)")
     parser.add_argument("--leave", action="store_true", help="do not delete the schedule")
     arguments = parser.parse_args()
+    if not 0 <= arguments.seconds <= 1e9:
+        parser.error("--seconds must be 0 or more, and no more than a few decades")
     try:
         asyncio.run(main(arguments.seconds, arguments.leave))
     except KeyboardInterrupt:

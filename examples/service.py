@@ -159,6 +159,8 @@ if __name__ == "__main__":
     parser.add_argument("--serve", action="store_true", help="be the service, in this folder")
     parser.add_argument("--port", type=int, default=8080, help="(default: %(default)s)")
     arguments = parser.parse_args()
+    if not 0 <= arguments.port <= 65_535:
+        parser.error("--port must be 0 (any free one) to 65535")
     try:
         if arguments.serve:
             serve(arguments.port)

@@ -101,6 +101,10 @@ if __name__ == "__main__":
         "--work", type=float, default=2, metavar="SECONDS", help="that `baz` takes (%(default)s)"
     )
     options = parser.parse_args()
+    if not 0 <= options.port <= 65_535:
+        parser.error("--port must be 0 (any free one) to 65535")
+    if not 0 < options.lease <= 86_400 or not 0 <= options.work <= 86_400:
+        parser.error("--lease and --work must be seconds, a day's at most, and --lease not 0")
     with tempfile.TemporaryDirectory(prefix="async-rpc-") as folder:
         log = Path(folder, "log")
         settings = {

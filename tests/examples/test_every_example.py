@@ -87,6 +87,35 @@ def test_a_second_one_in_the_folder_is_refused_in_one_line(name: str, tmp_path: 
     )
 
 
+WRONG = [
+    ("approval.py", "--id", ""),
+    ("approval.py", "--id", os.fsdecode(b"\xed")),
+    ("detached.py", "--id", ""),
+    ("durable_sleep.py", "--id", ""),
+    ("durable_sleep.py", "--seconds", "nan"),
+    ("fan_out.py", "--id", ""),
+    ("fan_out.py", "--districts", "-3"),
+    ("countdown.py", "--start", "1"),
+    ("schedule.py", "--seconds", "nan"),
+    ("service.py", "--port", "99999"),
+    ("async_rpc/run_all.py", "--server-port", "99999"),
+    ("async_rpc/recovery.py", "--lease", "0"),
+    ("async_rpc/src/gateway.py", "--port", "99999"),
+    ("async_rpc/src/one_process.py", "--port", "-1"),
+]
+
+
+def test_wrong_use_is_said_in_one_line(tmp_path: Path) -> None:
+    """It must show 5: what is wrong with an argument, its usage, and nothing done."""
+    with ThreadPoolExecutor(2) as pool:
+        ends = list(pool.map(lambda wrong: end_of(start(tmp_path, *wrong)), WRONG))
+    for wrong, ended in zip(WRONG, ends, strict=True):
+        assert ended.code == 2, wrong
+        assert ended.err.startswith("usage: "), wrong
+        assert f"error: {wrong[1]}" in ended.err or f"and {wrong[1]}" in ended.err, wrong
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_lists_of_this_file_name_every_example() -> None:
     """An example without a middle worth interrupting is named here, with the reason."""
     too_quick = {"dependencies.py", "workers.py"}  # over before a person could press a key

@@ -91,6 +91,8 @@ if __name__ == "__main__":
     )
     parser.add_argument("--port", type=int, default=5000, help="0: any (default: %(default)s)")
     options = parser.parse_args()
+    if not 0 <= options.port <= 65_535:
+        parser.error("--port must be 0 (any free one) to 65535")
     try:
         serve(make_app(Resonate.remote(group="gateway", ttl=LEASE_S)), options.port)
     except OSError as error:

@@ -67,6 +67,8 @@ if __name__ == "__main__":
     parser.add_argument("--port", type=int, default=5000, help="0: any (default: %(default)s)")
     parser.add_argument("--db", default="async_rpc.db", help="the file (default: %(default)s)")
     options = parser.parse_args()
+    if not 0 <= options.port <= 65_535:
+        parser.error("--port must be 0 (any free one) to 65535")
     try:
         serve(one_process(options.db), options.port)
     except (OSError, StoreOwnedError) as error:
