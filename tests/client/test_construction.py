@@ -214,14 +214,30 @@ async def test_a_single_worker() -> None:
     assert crowd.most == 1
 
 
-async def test_a_store_of_ones_own(tmp_path: Path) -> None:
+class Watched:
+    """A store of one's own: passes everything on to another, and counts what it is asked."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self.asked: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        self.asked.append(name)
+        return getattr(self._store, name)
+
+
+@pytest.mark.parametrize("is_watched", [False, True])
+async def test_a_store_of_ones_own(tmp_path: Path, *, is_watched: bool) -> None:
     """Mission C16: any object that speaks the protocol; clients given the same one share it."""
-    store = SqliteStore(tmp_path / "app.db")
+    store: Any = SqliteStore(tmp_path / "app.db")
+    store = Watched(store) if is_watched else store
     one, two = Resonate(store=store), Resonate(store=store)
     one.register(echo)
     async with one, two:
         assert await two.rpc("a", "echo", 1) == 1
         assert await one.get("a") == 1
+    if is_watched:
+        assert {"open", "call", "subscribe", "fulfill", "close"} <= set(store.asked)
 
 
 class Postbox:

@@ -15,8 +15,8 @@ from ..protocol.records import Schedule
 from ..runtime.options import NO_OPTIONS, ExceptionClasses, seconds
 from ..runtime.settings import Settings
 from ..runtime.stamps import current_branch
-from ..stores.base import Store
-from ..transports.base import MessageSource
+from ..stores.base import BlockingStore, Store
+from ..transports.base import BlockingMessageSource, MessageSource
 from . import arguments
 from .blocking import Blocking
 from .dependencies import Dependencies
@@ -26,7 +26,14 @@ from .registering import Registering
 from .registry import Registry
 from .schedules import Schedules, schedule_function
 from .starting import Starting
-from .wiring import Synchronous, local_server, local_store, make_core, server_store
+from .wiring import (
+    Synchronous,
+    given_store,
+    local_server,
+    local_store,
+    make_core,
+    server_store,
+)
 
 T = TypeVar("T")
 
@@ -61,7 +68,9 @@ class Resonate(Registering, Starting):
         log_level: Level of the `resonate_aio` logger; None leaves logging alone.
         workers: How many functions execute at a time (None: coroutines unlimited, threads
             min(32, cpus)); a function that waits for something durable does not count (S27).
-        store: Where promises live; clients given the same store exchange calls (S53).
+        store: Where promises live; clients given the same store exchange calls (S53). One of
+            SDK release 0.6.7 (`promises`, `tasks`, `schedules` with blocking methods) is accepted
+            with its `message_source`; its calls are made on a thread.
         message_source: Where word of work comes from, if not from the store.
         dependencies, registry: May be shared between clients.
         retention: Seconds or a timedelta after which ended executions are deleted, each as a
@@ -91,8 +100,8 @@ class Resonate(Registering, Starting):
         ttl: float | timedelta = 10,
         log_level: int | str | None = None,
         workers: int | None = None,
-        store: Store | None = None,
-        message_source: MessageSource | None = None,
+        store: Store | BlockingStore | None = None,
+        message_source: MessageSource | BlockingMessageSource | None = None,
         dependencies: Dependencies | None = None,
         registry: Registry | None = None,
         retention: float | timedelta | None = None,
@@ -110,15 +119,16 @@ class Resonate(Registering, Starting):
         keep_s = arguments.keep_s(retention)
         grace_s = None if stop_timeout is None else seconds(stop_timeout, "stop_timeout")
         server = arguments.server_arguments(url=url, auth=auth, token=token, ttl=ttl)
-        if store is None:
-            store = server_store(server)
-        elif url is not None:
+        if store is not None and url is not None:
             raise ValueError("give either url= or store=, not both")
+        chosen, source = given_store(store, message_source, group=group, ttl_s=server.ttl_s)
         if store is None:
+            chosen = server_store(server)
+        if chosen is None:
             arguments.refuse_credentials_without_server(auth, token)
-            store = local_store(None, "FULL")
+            chosen = local_store(None, "FULL")
         self._core = make_core(
-            store=store,
+            store=chosen,
             group=group,
             pid=pid,
             workers=workers,
@@ -129,7 +139,7 @@ class Resonate(Registering, Starting):
             check_arguments=check_arguments,
             non_retryable_exceptions=non_retryable_exceptions,
         )
-        self._core.message_source = message_source
+        self._core.message_source = source
         self._core.retention.limit(keep_s)
         self._core.grace_s = grace_s
         self._options = NO_OPTIONS

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from ..protocol.envelope import message_from_wire
@@ -19,6 +19,8 @@ from ..stores.generations import Generation, generation_at
 from ..stores.http.session import HttpSession
 from ..stores.legacy import LegacyStore
 from ..stores.legacy.messages import poll_endpoints
+from ..stores.legacy.sync_messages import Addresses, SyncMessages
+from ..stores.legacy.sync_session import SyncSession
 from ..stores.remote import RemoteStore
 from ..stores.remote.calls import RemoteCalls
 from ..transports.sse import SseMessages
@@ -82,6 +84,17 @@ def _poll_url(url: str, arguments: ServerArguments) -> str:
     parts = urlsplit(url)
     name = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     return f"{parts.scheme}://{name}:{port or _POLL_PORT}"
+
+
+def blocking_store(store: Any, source: Any, *, ttl_s: float) -> Store:
+    """The store that a pair of objects of SDK release 0.6.7 makes: calls run on threads (C16)."""
+    addresses = Addresses(source)
+    session = SyncSession(store, addresses)
+    return LegacyStore(
+        session,
+        lambda decode: SyncMessages(source, store, session, addresses, decode),
+        ttl_s=ttl_s,
+    )
 
 
 @asynccontextmanager

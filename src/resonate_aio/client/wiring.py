@@ -16,12 +16,24 @@ from ..runtime.settings import Settings
 from ..stores.base import Store
 from ..stores.memory import MemoryStore
 from ..stores.sqlite import SqliteStore
+from ..transports.base import MessageSource
 from .arguments import ServerArguments, host_and_port
 from .core import ClientCore, StoreServer
 from .dependencies import Dependencies
 from .registry import Registry
 
 _PORT: Final = "8001"
+_PROMISE_VERBS: Final = (
+    "get",
+    "create",
+    "create_with_task",
+    "resolve",
+    "reject",
+    "cancel",
+    "callback",
+    "subscribe",
+)
+_TASK_VERBS: Final = ("claim", "complete", "heartbeat")
 Synchronous = Literal["FULL", "NORMAL"]
 
 
@@ -46,6 +58,53 @@ def local_server(store: Store, serve: str, token: str | None) -> StoreServer:
     host, port = host_and_port(serve)
     embeddable: Any = store  # what `local_store` makes is
     return Server(embeddable, host=host, port=port, token=token)
+
+
+def given_store(
+    store: Any, source: Any, *, group: str, ttl_s: float
+) -> tuple[Store | None, MessageSource | None]:
+    """A store of somebody's own, and the message source that is left beside it (C16, C17).
+
+    One of SDK release 0.6.7, with blocking methods, comes with its message source, and the two
+    make one store.
+
+    Raises:
+        TypeError, ValueError: They do not go together.
+    """
+    is_blocking = callable(getattr(source, "next", None))
+    if not is_store_of_release_067(store):
+        if is_blocking:
+            raise TypeError(
+                "message_source has a blocking next(), as in release 0.6.7: it goes with a store= "
+                f"of that release, got {type(store).__name__}"
+            )
+        return store, source
+    if not is_blocking or not hasattr(source, "unicast") or not hasattr(source, "anycast"):
+        raise ValueError(
+            f"store {type(store).__name__} is one of release 0.6.7: give its message_source= "
+            "(start, stop, next, unicast, anycast) too, or it hears of no work"
+        )
+    receives_for = str(source.unicast).partition("@")[2].partition("/")[0]
+    if receives_for != group:
+        raise ValueError(
+            f"message_source receives for {source.unicast!r}, and the client is of the group "
+            f"{group!r}: both must be of one group"
+        )
+    from .servers import blocking_store  # noqa: PLC0415  as for a server
+
+    return blocking_store(store, source, ttl_s=ttl_s), None
+
+
+def is_store_of_release_067(store: Any) -> bool:
+    """Whether it has the blocking methods that SDK release 0.6.7 asks of a store."""
+    if isinstance(store, type) or hasattr(store, "fence_create"):
+        return False
+    promises, tasks = getattr(store, "promises", None), getattr(store, "tasks", None)
+    return all(
+        callable(getattr(part, verb, None))
+        for part, verbs in ((promises, _PROMISE_VERBS), (tasks, _TASK_VERBS))
+        for verb in verbs
+    )
 
 
 def server_store(arguments: ServerArguments) -> Store | None:

@@ -165,6 +165,25 @@ class Store(Protocol):
         ...
 
 
+class BlockingStore(Protocol):
+    """A store of SDK release 0.6.7, whose methods block: the wiring makes a `Store` of it (C16)."""
+
+    @property
+    def promises(self) -> Any:
+        """get, create, create_with_task, resolve, reject, cancel, callback, subscribe."""
+        ...
+
+    @property
+    def tasks(self) -> Any:
+        """claim, complete, heartbeat; drop, where there is one."""
+        ...
+
+    @property
+    def schedules(self) -> Any:
+        """create, get, delete."""
+        ...
+
+
 @runtime_checkable
 class FileStore(Protocol):
     """A store whose records other stores in this process may keep, too."""

@@ -10,7 +10,8 @@ refusal only means that somebody was faster, the verb reads the promise and give
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from random import Random
+from typing import Any, Final, Protocol, TypeVar
 from urllib.parse import urlencode
 
 import orjson
@@ -19,8 +20,8 @@ from ...errors import ResonateStoreError
 from ...protocol.idempotency import CREATE_KEY, SETTLE_KEY
 from ...protocol.records import Promise, PromiseState, Schedule, Value, is_pending
 from ...protocol.requests import PromiseCreate, ScheduleCreate
-from ..http.answers import Answer
-from ..http.session import HttpSession, Lane
+from ..http.answers import REFUSED, Answer
+from ..http.session import Lane
 from . import codec
 from .answers import (
     FORBIDDEN,
@@ -38,12 +39,47 @@ from .answers import (
     understood,
 )
 
+T = TypeVar("T")
+
 PAGE: Final = 100
 """The most rows the server gives at a time."""
 
 _CREDENTIALS: Final = frozenset({401})
 _CONFLICT: Final = 409
 _TAG_NAME: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_:")
+
+
+class Session(Protocol):
+    """What carries requests to the server: an `HttpSession`, or what stands for one."""
+
+    rng: Random
+
+    @property
+    def url(self) -> str:
+        """What messages call the server."""
+        ...
+
+    async def open(self) -> None:
+        """Begin to carry requests."""
+        ...
+
+    async def close(self) -> None:
+        """Carry no more; everything is closed on return."""
+        ...
+
+    async def exchange(
+        self,
+        method: str,
+        path: str,
+        read: Callable[[Answer], T],
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        lane: Lane = Lane.WORK,
+        refusals: frozenset[int] = REFUSED,
+    ) -> tuple[T, bool]:
+        """Carry a request until there is an answer: see `HttpSession.exchange`."""
+        ...
 
 
 class LegacyRest:
@@ -58,7 +94,7 @@ class LegacyRest:
 
     __slots__ = ("_http",)
 
-    def __init__(self, http: HttpSession) -> None:
+    def __init__(self, http: Session) -> None:
         self._http = http
 
     # -- promises

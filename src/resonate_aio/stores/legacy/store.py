@@ -36,7 +36,6 @@ from ...protocol.requests import (
 )
 from ..answers import tell
 from ..base import LOST, Acked, Answered, Refusal
-from ..http.session import HttpSession
 from ..remote.watches import AGAIN_S, RemoteWatches
 from .answers import NOT_HERE, Refused
 from .holding import Holding
@@ -44,7 +43,7 @@ from .leases import Leases
 from .load import load
 from .messages import Decode, Member, Messages
 from .requests import Requests
-from .rest import LegacyRest
+from .rest import LegacyRest, Session
 from .writes import Writes
 
 if TYPE_CHECKING:
@@ -78,10 +77,10 @@ class LegacyStore:
 
     def __init__(
         self,
-        http: HttpSession,
+        http: Session,
         messages: Callable[[Decode], MessageSource],
         *,
-        poll: HttpSession | None = None,
+        poll: Session | None = None,
         ttl_s: float = TTL_S,
         clock: Clock | None = None,
         again_s: float = AGAIN_S,
