@@ -23,6 +23,7 @@ A message names the id, what was expected, what was found and what to do.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 
@@ -35,6 +36,12 @@ class ResonateError(Exception):
         details: Anything else worth keeping; JSON-able where it came from a store.
     """
 
+    # An error that was rebuilt has the attributes that are stored, and they may be anything
+    # (S51): each class has its defaults, so that every error can be shown.
+    mesg: str = ""
+    code: float = 0
+    details: Any = None
+
     def __init__(self, mesg: str = "", code: float = 0, details: Any = None) -> None:
         super().__init__(mesg)
         self.mesg = mesg
@@ -42,7 +49,7 @@ class ResonateError(Exception):
         self.details = details
 
     def __str__(self) -> str:
-        return self.mesg
+        return str(self.mesg)  # it may have been stored as something else
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_rebuild, (type(self), self.__dict__, self.args))
@@ -80,6 +87,9 @@ class FunctionNotFoundError(UsageError):
         version: The version; 0 for the newest.
     """
 
+    name: str = ""
+    version: int = 0
+
     def __init__(self, mesg: str = "", name: str = "", version: int = 0) -> None:
         super().__init__(mesg)
         self.name = name
@@ -103,6 +113,10 @@ class ApplicationError(OutcomeError):
         attributes: Its JSON-able attributes.
     """
 
+    name: str = "Exception"
+    message: str = ""
+    attributes: dict[str, Any] = MappingProxyType({})  # type: ignore[assignment]  # shared
+
     def __init__(
         self, name: str = "Exception", message: str = "", attributes: dict[str, Any] | None = None
     ) -> None:
@@ -119,6 +133,8 @@ class ResonateCanceledError(OutcomeError):
         id: The promise's id.
     """
 
+    id: str = ""
+
     def __init__(self, id: str = "") -> None:
         self.id = id
         super().__init__(f"promise {id!r} was canceled", 0)
@@ -131,6 +147,9 @@ class ResonateTimedoutError(OutcomeError):
         id: The promise's id.
         timeout_at_ms: The deadline, milliseconds since the epoch.
     """
+
+    id: str = ""
+    timeout_at_ms: int = 0
 
     def __init__(self, id: str = "", timeout_at_ms: int = 0) -> None:
         self.id = id
@@ -171,6 +190,10 @@ class UnreadableRecordError(ResonateStoreError):
         id: Its id.
         fault: What is wrong with it, in words.
     """
+
+    kind: str = "promise"
+    id: str = ""
+    fault: str = ""
 
     def __init__(self, kind: str = "promise", id: str = "", fault: str = "") -> None:
         self.kind = kind

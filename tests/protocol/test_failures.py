@@ -1,6 +1,7 @@
 """Errors as data, and back without running anything that the data names (S51)."""
 
 import asyncio
+import inspect
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any, NoReturn, Self
 
 import pytest
 
+from resonate_aio import errors
 from resonate_aio.errors import (
     ApplicationError,
     ResonateCanceledError,
@@ -422,3 +424,42 @@ def test_what_is_stored_is_what_other_clients_write() -> None:
         "args": ["code 7"],
         "attributes": {"code": 7, "where": "there"},
     }
+
+
+def library_errors() -> list[type[ResonateError]]:
+    found = [ResonateError]
+    for kind in found:
+        found += kind.__subclasses__()
+    return [kind for kind in found if kind.__module__ == errors.__name__]
+
+
+@pytest.mark.parametrize("kind", library_errors(), ids=lambda kind: kind.__name__)
+def test_an_error_of_the_library_can_be_shown_whatever_is_stored_of_it(
+    kind: type[ResonateError],
+) -> None:
+    """Somebody wrote into its row (law 14): those who handle it must not fail over that."""
+    stored = {"__type": "error", "name": kind.__name__, "module": kind.__module__}
+    for attributes in ({}, {"mesg": 5, "code": "x", "id": [], "timeout_at_ms": {}, "name": None}):
+        error = rebuild({**stored, "message": "said", "attributes": attributes})
+        assert type(error) is kind
+        text = "5" if attributes and kind is not ApplicationError else "said"
+        assert text in str(error)
+        assert repr(error)
+        for name in ("mesg", "code", "details", *inspect.get_annotations(kind)):
+            assert hasattr(error, name), name
+        assert rebuild(describe(error)).__class__ is kind
+
+
+def test_a_class_that_is_stored_without_arguments_says_its_message() -> None:
+    """As another client, or a person, writes it: name, message and module."""
+    for kind in (ValueError, RuntimeError, FieldsError):
+        stored = {"__type": "error", "name": kind.__name__, "module": kind.__module__}
+        error = rebuild({**stored, "message": "said"})
+        assert type(error) is kind
+        assert str(error) == "said"
+
+
+def test_an_error_raised_without_arguments_has_none_afterwards() -> None:
+    for error in (ValueError(), OSError(), DataError(3)):
+        assert again(error).args == error.args
+        assert str(again(error)) == str(error)

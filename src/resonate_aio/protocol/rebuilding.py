@@ -13,7 +13,7 @@ import sys
 from types import MemberDescriptorType, ModuleType
 from typing import Any, Final
 
-from ..errors import ApplicationError, ValueCodecError
+from ..errors import ApplicationError, ResonateError, ValueCodecError
 from .values import encode
 
 _FORBIDDEN: Final = (StopIteration, StopAsyncIteration, BaseExceptionGroup)
@@ -78,9 +78,13 @@ def _one(data: dict[str, Any], name: str, message: str) -> Exception:
     arguments, attributes = data.get("args"), data.get("attributes")
     arguments = tuple(arguments) if isinstance(arguments, list) else ()
     attributes = attributes if isinstance(attributes, dict) else {}
-    error = None if kind is None else _instance(kind, arguments)
+    if kind is not None and message and not arguments and _shows_arguments(kind):
+        arguments = (message,)  # as it would say it; not written by this library
+    error = None if kind in (None, ApplicationError) else _instance(kind, arguments)
     if kind is None or error is None:
         return ApplicationError(name, message, attributes)
+    if issubclass(kind, ResonateError):
+        attributes = {"mesg": message, **attributes}
     _fill(kind, error, attributes)
     _fill_builtin(kind, error, data.get("fields"))
     return error
@@ -101,6 +105,12 @@ def _loaded_class(module: str, name: str) -> type[Exception] | None:
     if not issubclass(found, Exception) or issubclass(found, _FORBIDDEN):
         return None
     return found  # type: ignore[no-any-return]
+
+
+def _shows_arguments(kind: type[Exception]) -> bool:
+    """Whether the text of its errors is made of their arguments alone, and not by a class."""
+    shows = next(base for base in _mro(kind) if "__str__" in _namespace(base))
+    return shows is BaseException
 
 
 def _instance(kind: type[Exception], arguments: tuple[Any, ...]) -> Exception | None:
