@@ -1,13 +1,15 @@
 """Values as JSON text and back, without a store: every kind, and what refusals say (S24, S29)."""
 
 import json
+from collections import OrderedDict, deque
+from collections.abc import Sequence
 from dataclasses import InitVar, dataclass
 from datetime import date
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from tests.values.kinds import KINDS, Kind, Model, Point, alike, nested
+from tests.values.kinds import KINDS, Circle, Kind, Model, Point, Same, Square, alike, nested
 
 from resonate_aio.errors import ValueCodecError
 from resonate_aio.protocol.values import (
@@ -131,6 +133,51 @@ def test_a_live_value_says_its_own_type() -> None:
 def test_what_does_not_fit_says_so(annotation: Any, text: str, said: str) -> None:
     with pytest.raises(ValueCodecError, match=f"does not fit .*{said}"):
         Shape(annotation).rebuild(decode(text))
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation"),
+    [
+        ([(1,)], list[list[int] | tuple[int, ...]]),
+        ({"k": (1,)}, dict[str, list[int] | tuple[int, ...]]),
+        (deque([date(2024, 1, 1)]), deque[str | date]),
+        (OrderedDict(a=(1,)), OrderedDict[str, set[int] | tuple[int, ...]]),
+        ({1: "a"}, dict[int | str, str]),
+        ([date(2024, 1, 1)], list[Any | date]),
+        ([Same(1)], list[Point | Same]),
+    ],
+    ids=str,
+)
+def test_a_part_that_would_come_back_as_another_member_is_refused(
+    value: Any, annotation: Any
+) -> None:
+    """What the live value says of itself does not help there: it is not annotated (S29)."""
+    for ask in (Shape(annotation).seen, Shape(annotation).fit):
+        with pytest.raises(ValueCodecError, match=r"cannot tell, .* parts of the"):
+            ask(value, decode(encode(value)))
+
+
+def test_the_member_of_a_union_is_the_one_that_the_data_is_exactly() -> None:
+    """JSON tells `1`, `1.0` and `true` apart, and Python finds them equal."""
+    for value in (1, 1.0, True, [1], [1.0], [True]):
+        for annotation in (
+            Point | Same | int | float | bool | list[int] | list[float] | list[bool],
+            Point | Same | bool | float | int | list[bool] | list[float] | list[int],
+        ):
+            made = Shape(annotation).seen(value, decode(encode(value)))
+            assert alike(made, value), (made, annotation)
+
+
+@dataclass
+class Loose:
+    anything: Any | None = None
+    several: Sequence[Circle | Square] = ()
+
+
+def test_what_is_no_choice_is_not_refused() -> None:
+    """`Any | None` is any plain data, and a sequence is a list (docs/values.md)."""
+    value = Loose((1, 2), (Circle(1.0),))
+    assert Shape(Loose).seen(value, decode(encode(value))) == Loose([1, 2], [Circle(1.0)])
 
 
 class Rude:

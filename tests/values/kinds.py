@@ -10,7 +10,7 @@ import dataclasses
 import enum
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -31,6 +31,23 @@ from uuid import UUID
 import attrs
 import msgspec
 import pydantic
+from tests.values.models import (
+    LOGIN,
+    Adding,
+    Bird,
+    Choosing,
+    Derived,
+    Excluding,
+    ExcludingAll,
+    Holder,
+    InClear,
+    Login,
+    LongSecret,
+    Private,
+    Rounding,
+    Vault,
+    private_one,
+)
 
 T = TypeVar("T")
 Bound = TypeVar("Bound", bound=datetime)
@@ -40,6 +57,11 @@ Bound = TypeVar("Bound", bound=datetime)
 class Point:
     x: int
     y: float = 0.0
+
+
+@dataclasses.dataclass
+class Same(Point):
+    """It has the same fields."""
 
 
 @dataclasses.dataclass(slots=True, frozen=True)
@@ -288,6 +310,7 @@ KINDS: dict[str, Kind] = {
     "int": kept(7, int),
     "int as float": kept(7, float),
     "int beyond 64 bits": kept(2**64 + 1, int),
+    "int of 4,000 digits": kept(1 - 10**4000, int),
     "int far beyond": kept(-(3**2000), int),
     "ints beyond 64 bits inside": kept({"a": [2**70, -(2**63) - 1]}, dict[str, list[int]]),
     "float": kept(0.1 + 0.2, float),
@@ -352,6 +375,11 @@ KINDS: dict[str, Kind] = {
     "model, aliased": kept(Aliased(theName=1), Aliased),
     "model, strict": kept(Strict(day=date(2024, 1, 1), many=(1, 2)), Strict),
     "model, root": kept(Numbers([1, 2]), Numbers),
+    "model, no secret": kept(Login(user="u", password=""), Login),  # type: ignore[arg-type]
+    "model, a secret in clear on purpose": kept(InClear(password="p"), InClear),  # type: ignore[arg-type]
+    "model, excluded at its default": kept(Excluding(a=1), Excluding),
+    "model, private and derived": kept(Derived(a=2), Derived),
+    "model, a subclass": kept(Bird(legs=2, wings=2), Bird),
     "models in a list": kept([Model(a=1, at=NOON)], list[Model]),
     "TypedDict": kept({"a": 1, "day": date(2024, 1, 1)}, Everything),
     "TypedDict, not required": kept({"a": 1}, Partly),
@@ -377,11 +405,19 @@ KINDS: dict[str, Kind] = {
     "Annotated": kept(NOON, Annotated[datetime, "when"]),
     "NewType": kept(Money(Decimal("1.5")), Money),
     "TypeVar, bound": kept(NOON, Bound),
+    "union of numbers": kept([2, 2.0, Point(1)], list[Point | float | int]),
+    "union of arrays, the first": kept({"a": [1]}, dict[str, list[int] | tuple[int, ...]]),
+    "union of numbers inside": kept([1.0], list[int] | list[float]),
+    "union as a key": kept({"a": 1}, dict[int | str, int]),
     # changed: the annotation says something else, or nothing
     "a subclass of what is annotated": changed(
         Named(1), tuple[int, date], (1, date(2024, 1, 1).replace(year=2020))
     ),
     "a tuple for a list": changed((1, 2), list[int], [1, 2]),
+    "a tuple for a sequence of a union": changed(
+        (Circle(1.0), Square(2.0)), Sequence[Circle | Square], [Circle(1.0), Square(2.0)]
+    ),
+    "more keys than a TypedDict has": changed({"a": 1, "more": 2}, Partly, {"a": 1}),
     "int keys without annotation": changed([{1: "a"}], Any, [{"1": "a"}]),
     "dataclasses without annotation": changed([Point(1)], Any, [{"x": 1, "y": 0.0}]),
     # refused
@@ -393,7 +429,8 @@ KINDS: dict[str, Kind] = {
     "complex": refused(1j, "a complex has no JSON form", complex),
     "half a surrogate": refused("\ud800", "surrogate", str),
     "half a surrogate in a key": refused({"\ud800": 1}, "surrogate", dict[str, int]),
-    "thousands of digits": refused(10**5000, "more than 4,000 digits", int),
+    "4,001 digits": refused(10**4000, "more than 4,000 digits", int),
+    "thousands of digits": refused(-(10**5000), "more than 4,000 digits", int),
     "two keys alike": refused({1: "a", "1": "b"}, "two keys of a dict are both '1'"),
     "a tuple as a key": refused({(1, 2): 3}, "a key of type tuple"),
     "an offset of seconds": refused(
@@ -408,6 +445,49 @@ KINDS: dict[str, Kind] = {
     "a lock": refused({"lock": threading.Lock()}, r"lock has no JSON form.*\['lock'\]"),
     "an asyncio lock": refused(asyncio.Lock(), "a Lock has no JSON form"),
     "an exception": refused(ValueError("x"), "raise it"),
+    "a secret": refused([pydantic.SecretStr("x")], r"SecretStr has no JSON.* dependency.*\[0\]"),
+    "a deque of so many": refused(collections.deque([1], 3), "maxlen", collections.deque[int]),
+    "model, secret": refused(LOGIN, r"Login\.password is a SecretStr, and secrets are not", Login),
+    "model, secret without annotation": refused([LOGIN], r"Login\.password is a SecretStr"),
+    "model, secret far inside": refused(
+        Vault(logins={"a": [LOGIN]}),
+        r"Login\.password .*\['logins'\]\['a'\]\[0\]\['password'\]",
+        Vault,
+    ),
+    "model, secret that is checked": refused(
+        LongSecret(key=pydantic.SecretBytes(b"x" * 12)),
+        r"LongSecret\.key is a SecretBytes",
+        LongSecret,
+    ),
+    "model, excluded": refused(
+        Excluding(a=1, hidden=5), r"Excluding\.hidden is excluded", Excluding
+    ),
+    "model, all excluded": refused(
+        ExcludingAll(hidden=5),
+        r"cannot be read from what it dumps to .*hidden: Field required",
+        ExcludingAll,
+    ),
+    "model, private": refused(private_one("x"), r"Private\._note is a private attribute", Private),
+    "model, lossy": refused(Rounding(ratio=1.6), r"Rounding\.ratio would come back", Rounding),
+    "model, validator that adds": refused(Adding(n=1), r"Adding\.n would come back", Adding),
+    "model, a subclass in a field": refused(
+        Holder(animal=Bird(legs=2, wings=2)), r"Holder\.animal .* as Animal, not Bird", Holder
+    ),
+    "model, another member of a union": refused(
+        Choosing(either=frozenset({1})), r"Choosing\.either .* as set, not frozenset", Choosing
+    ),
+    "model, a tuple as anything": refused(
+        Choosing(anything=[(1, 2)]), r"Choosing\.anything .* as list, not tuple.*\[0\]", Choosing
+    ),
+    "model, a deque of so many": refused(
+        Choosing(recent=collections.deque([1], 3)), r"Choosing\.recent .* another deque", Choosing
+    ),
+    "a tuple where a list comes first": ambiguous((1, 2), list[int] | tuple[int, int]),
+    "a list where a tuple comes first": ambiguous([1, 2], tuple[int, int] | list[int]),
+    "a frozenset where a set comes first": ambiguous(frozenset({1}), set[int] | frozenset[int]),
+    "a named tuple where a tuple comes first": ambiguous(Pair(1, 2), tuple[int, int] | Pair),
+    "a subclass where its base comes first": ambiguous(Same(1), Point | Same),
+    "a date among anything": ambiguous(date(2024, 1, 1), Any | date),
     "itself": refused(circle(), "contains itself"),
     "deep nesting": refused(nested(300), "254 levels deep"),
     "very deep nesting": refused(nested(50_000), "254 levels deep"),

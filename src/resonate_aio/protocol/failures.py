@@ -17,7 +17,7 @@ from ..errors import (
 )
 from .rebuilding import BUILTIN_FIELDS, rebuild, slots_of
 from .records import Promise, PromiseState, Value
-from .values import decode, encode
+from .values import decode, dump_models, encode
 
 __all__ = ["describe", "failure_value", "outcome_error", "rebuild", "shown_error"]
 
@@ -165,7 +165,11 @@ def _jsonable(value: Any) -> Any:
     try:
         return decode(encode(value))
     except ValueCodecError:
-        return _clean(value) if type(value) is str else _shown(value)
+        if type(value) is str:
+            return _clean(value)
+        # The `repr` of a model shows what it leaves out when it is written.
+        dumped = dump_models(value)
+        return _shown(value) if dumped is None else dumped
 
 
 def _shown(value: Any) -> str:

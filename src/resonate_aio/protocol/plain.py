@@ -31,7 +31,8 @@ WRITER_OPTIONS = (
     | orjson.OPT_PASSTHROUGH_DATETIME  # and round an offset from UTC to minutes
 )
 _DEEPEST = 254  # as the writer has it
-_DIGITS_BITS = 14_000  # more than the 4,300 digits that Python reads and writes
+_TOO_LARGE = 10**4_000  # Python itself reads and writes 4,300 digits, unless it is told less
+_TOO_LARGE_BITS = _TOO_LARGE.bit_length()
 _MINUTE = timedelta(minutes=1)
 _NOTHING = timedelta(0)
 _SHOWN_PARTS = 12
@@ -75,7 +76,7 @@ def convert(value: Any) -> Any:
     if hasattr(kind, "__attrs_attrs__"):
         return {field.name: getattr(value, field.name) for field in kind.__attrs_attrs__}
     if models.is_model(kind):
-        return models.dump(value)
+        return _model(value)
     raise Refused(f"{_a(kind.__name__)} has no JSON form{_advice(value)}")
 
 
@@ -136,6 +137,23 @@ def _without_unset(items: Any) -> dict[str, Any]:
     return {name: value for name, value in items if value is not msgspec.UNSET}
 
 
+def _model(value: Any) -> Any:
+    data = models.dump(value)
+    lost = models.loss(value, data)
+    if lost is None:
+        return data
+    plain(data)  # raises, with the place, for what has no JSON form whoever reads it
+    refused = Refused(lost[0])
+    refused.place += lost[1]
+    raise refused
+
+
+def _deque(value: deque[Any]) -> list[Any]:
+    if value.maxlen is not None:
+        raise Refused("a deque's maxlen is not stored: pass list(...) of it")
+    return list(value)
+
+
 def _moment(value: datetime | time) -> str:
     if value.tzinfo is not None and (value.utcoffset() or _NOTHING) % _MINUTE:
         raise Refused(f"{value!r} is not a whole number of minutes from UTC")
@@ -166,7 +184,7 @@ _BY_CLASS: dict[type, Callable[[Any], Any]] = {
     set: _sorted,
     frozenset: _sorted,
     Decimal: str,
-    deque: list,
+    deque: _deque,
 }
 
 # Subclasses; those of the plain types become their plain value.
@@ -182,7 +200,8 @@ _BY_BASE: tuple[tuple[type | tuple[type, ...], Callable[[Any], Any]], ...] = (
     (PurePath, str),
     (UUID, UUID.__str__),
     (dict, dict),
-    ((list, tuple, deque), list),
+    (deque, _deque),
+    ((list, tuple), list),
     (str, str.__str__),
     (int, int.__int__),
     (float, float.__float__),
@@ -255,7 +274,7 @@ def _text(value: str, _: int = 0) -> str:
 
 
 def _integer(value: int, _: int = 0) -> int:
-    if value.bit_length() > _DIGITS_BITS:
+    if value.bit_length() >= _TOO_LARGE_BITS and abs(value) >= _TOO_LARGE:
         raise Refused("an integer has more than 4,000 digits")
     return value
 
@@ -283,6 +302,8 @@ def _a(name: str) -> str:
 
 
 def _advice(value: Any) -> str:
+    if models.is_secret(value):
+        return f", and {models.ON_SECRETS}"
     if hasattr(value, "cr_frame") or hasattr(value, "__await__"):
         return ": is an `await` missing?"
     if hasattr(value, "__next__"):

@@ -20,11 +20,10 @@ from pathlib import PurePath
 from typing import Any
 
 import msgspec
-import orjson
 
 from ..errors import ValueCodecError
 from . import models
-from .field_shapes import field_names, is_record, record
+from .field_shapes import is_record, record
 from .plain import Refused, plain, sort_key
 
 Converter = Callable[[Any], Any]
@@ -32,9 +31,9 @@ Converter = Callable[[Any], Any]
 PLAIN_TYPES: frozenset[Any] = frozenset({int, str, bool, type(None)})
 NATIVE: frozenset[Any] = PLAIN_TYPES | {float, dict, list, Any, object, None}
 _EMPTY = inspect.Parameter.empty
-_UNIONS = (typing.Union, types.UnionType)
+UNIONS = (typing.Union, types.UnionType)
 _QUALIFIERS = (typing.Annotated, typing.Final, typing.ClassVar, typing.Required, typing.NotRequired)
-_ABSTRACT: dict[Any, type] = {
+ABSTRACT: dict[Any, type] = {
     collections.abc.Iterable: list,
     collections.abc.Collection: list,
     collections.abc.Sequence: list,
@@ -49,7 +48,7 @@ _MANY = (list, set, frozenset, collections.deque)
 
 def is_native(annotation: Any) -> bool:
     """Whether plain JSON data is already what the annotation describes."""
-    annotation = _resolved(annotation)
+    annotation = resolved(annotation)
     if annotation is _EMPTY or isinstance(annotation, str | typing.TypeVar | typing.ForwardRef):
         return True
     try:
@@ -63,7 +62,7 @@ def is_native(annotation: Any) -> bool:
         return all(map(is_native, arguments))
     if origin in (dict, collections.abc.Mapping):
         return len(arguments) == 2 and arguments[0] in (str, Any) and is_native(arguments[1])
-    if origin in _UNIONS:
+    if origin in UNIONS:
         return all(map(is_native, arguments))
     if origin is typing.Literal:
         return all(type(item) in PLAIN_TYPES for item in arguments)
@@ -79,7 +78,7 @@ def converter(annotation: Any) -> tuple[Converter | None, bool]:
     """
     if is_native(annotation):
         return None, False
-    annotation = _resolved(annotation)
+    annotation = resolved(annotation)
     try:
         msgspec.json.Decoder(annotation, dec_hook=_foreign)
     except Exception:  # noqa: BLE001  annotations are the user's code: its names may not resolve
@@ -89,32 +88,6 @@ def converter(annotation: Any) -> tuple[Converter | None, bool]:
         return msgspec.convert(data, annotation, strict=True, str_keys=True, dec_hook=_foreign)
 
     return convert, False
-
-
-def agree(made: Any, value: Any) -> bool:
-    """Whether what was rebuilt stands for the live value: of its type, and so inside it."""
-    if isinstance(made, Enum) is not isinstance(value, Enum):
-        return False
-    if isinstance(made, dict):
-        return (
-            isinstance(value, collections.abc.Mapping)
-            and made.keys() == value.keys()
-            and all(agree(item, value[key]) for key, item in made.items())
-        )
-    if isinstance(made, set | frozenset):
-        return isinstance(value, set | frozenset) and _kinds(made) == _kinds(value)
-    if isinstance(made, int | float) and isinstance(value, int | float):
-        return made == value and isinstance(made, bool) is isinstance(value, bool)
-    if isinstance(made, list | tuple):
-        return (
-            isinstance(value, list | tuple | collections.deque)
-            and len(made) == len(value)
-            and all(map(agree, made, value))
-        )
-    if not isinstance(value, type(made)):
-        return False
-    names = field_names(type(made))
-    return all(agree(getattr(made, name), getattr(value, name)) for name in names)
 
 
 def name_of(annotation: Any) -> str:
@@ -127,7 +100,7 @@ def name_of(annotation: Any) -> str:
 # ---------------------------------------------------------------------------- part by part
 
 
-def _resolved(annotation: Any) -> Any:
+def resolved(annotation: Any) -> Any:
     """What an alias, a new type, a bound variable or a qualifier stands for."""
     while True:
         if isinstance(annotation, typing.NewType):
@@ -149,12 +122,12 @@ def _part(annotation: Any) -> Converter:
     convert, _ = converter(annotation)
     if convert is not None:
         return convert
-    resolved = _resolved(annotation)
+    plain_type = resolved(annotation)
     try:
-        msgspec.json.Decoder(resolved)
+        msgspec.json.Decoder(plain_type)
     except (TypeError, ValueError):
         return _as_it_is
-    return functools.partial(msgspec.convert, type=resolved, strict=True, str_keys=True)
+    return functools.partial(msgspec.convert, type=plain_type, strict=True, str_keys=True)
 
 
 def _as_it_is(data: Any) -> Any:
@@ -164,11 +137,11 @@ def _as_it_is(data: Any) -> Any:
 def _by_parts(annotation: Any) -> Converter:
     kind = typing.get_origin(annotation) or annotation
     arguments = typing.get_args(annotation)
-    if kind in _UNIONS:
+    if kind in UNIONS:
         return _either(annotation, arguments)
     if kind is typing.Literal:
         return _one_of(annotation, arguments)
-    kind = _ABSTRACT.get(kind, kind)
+    kind = ABSTRACT.get(kind, kind)
     if issubclass(kind, Enum):
         return _one_of(annotation, kind)
     if is_record(kind):
@@ -197,7 +170,7 @@ def _of_one(kind: type) -> Converter | None:
     if issubclass(kind, PurePath):
         return _made_of(kind, str)
     if models.is_model(kind):
-        return functools.partial(_model, kind)
+        return functools.partial(models.validate, kind)
     for base in (str, int, float):
         if issubclass(kind, base):
             return _made_of(kind, base)
@@ -237,7 +210,7 @@ def _either(annotation: Any, members: Iterable[Any]) -> Converter:
         for attempt in converters:
             try:
                 made = attempt(data)
-                if plain(made) == data:
+                if _is_same(plain(made), data):
                     return made
             except Exception:  # noqa: BLE001, S112  a user's class; it is not this member then
                 continue
@@ -247,6 +220,19 @@ def _either(annotation: Any, members: Iterable[Any]) -> Converter:
         return fitting[0]
 
     return convert
+
+
+def _is_same(image: Any, data: Any) -> bool:
+    """Whether two pieces of JSON data are one: `1`, `1.0` and `true` are not."""
+    if type(image) is not type(data):
+        return False
+    if type(image) is dict:
+        return image.keys() == data.keys() and all(
+            _is_same(item, data[key]) for key, item in image.items()
+        )
+    if type(image) is list:
+        return len(image) == len(data) and all(map(_is_same, image, data))
+    return bool(image == data)
 
 
 def _one_of(annotation: Any, members: Iterable[Any]) -> Converter:
@@ -329,18 +315,6 @@ def _exactly(kind: Any, data: Any) -> Any:
     if not isinstance(made, kind):
         _unknown(kind, data)
     return made
-
-
-def _model(kind: Any, data: Any) -> Any:
-    try:
-        text = orjson.dumps(data)
-    except TypeError:  # integers beyond 64 bits
-        text = msgspec.json.encode(data)
-    return models.validate(kind, text.decode())
-
-
-def _kinds(values: Iterable[Any]) -> set[tuple[type, Any]]:
-    return {(type(value), value) for value in values}
 
 
 def _is_protocol(kind: Any) -> bool:

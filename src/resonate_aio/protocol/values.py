@@ -19,8 +19,11 @@ from typing import Any
 import orjson
 
 from ..errors import ValueCodecError
+from . import models
+from .agreement import Rivals, agree, is_unsure, rivals
 from .plain import WRITER_OPTIONS, Refused, convert, plain
-from .shapes import NATIVE, PLAIN_TYPES, agree, converter, is_native, name_of
+from .round_trip import difference
+from .shapes import NATIVE, PLAIN_TYPES, converter, is_native, name_of
 
 __all__ = [
     "PLAIN_SHAPE",
@@ -29,6 +32,7 @@ __all__ = [
     "are_plain",
     "canonical",
     "decode",
+    "dump_models",
     "encode",
     "shape_of_value",
     "shown",
@@ -54,6 +58,25 @@ def encode(value: Any) -> str:
     if "null" in text and not _holds_plain_only(value):
         _in_full(value)
     return text
+
+
+def dump_models(value: Any) -> Any:
+    """Plain data that shows a value with models in it, whatever they lose; None of any other."""
+    found: list[Any] = []
+
+    def dump(item: Any) -> Any:
+        if not models.is_model(type(item)):
+            return convert(item)
+        found.append(item)
+        return models.dump(item)
+
+    try:
+        text = orjson.dumps(value, dump, WRITER_OPTIONS)
+    except (TypeError, ValueError, RecursionError) as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            raise error.__cause__ from None  # as in `_encode_in_full`
+        return None
+    return orjson.loads(text) if found else None
 
 
 def are_plain(values: tuple[Any, ...]) -> bool:
@@ -128,11 +151,13 @@ class Shape:
         is_plain_data: Whether decoded JSON is already what the annotation asks for.
     """
 
-    __slots__ = ("_annotation", "_convert", "_is_guess", "is_plain_data")
+    __slots__ = ("_annotation", "_convert", "_is_guess", "_rivals", "is_plain_data")
 
     def __init__(self, annotation: Any) -> None:
         self._annotation = annotation
-        self._convert, self._is_guess = converter(annotation)
+        self._convert, is_guess = converter(annotation)
+        self._is_guess = is_guess or (self._convert is not None and is_unsure(annotation))
+        self._rivals: Rivals | None = None
         self.is_plain_data = self._convert is None
 
     def rebuild(self, data: Any) -> Any:
@@ -159,11 +184,14 @@ class Shape:
             ValueCodecError: Nothing, or nothing of its type, can be rebuilt from the data.
         """
         made = self.rebuild(data)
-        if self._is_guess and not agree(made, value):
+        if self._is_guess and not self._agrees(made, value):
+            kind = type(value)
+            what = f"that it is of type {kind.__name__}"
+            if type(made) is kind:
+                what = f"of which types the parts of the {kind.__name__} are"
             raise ValueCodecError(
-                f"{name_of(self._annotation)} cannot tell, from {shown(repr(data))}, that it is of "
-                f"type {type(value).__name__}: name one type, or put the members of the union "
-                "into classes that differ in their fields"
+                f"{name_of(self._annotation)} cannot tell, from {shown(repr(data))}, {what}: name "
+                "one type, or put the members of the union into classes that differ in their fields"
             )
         return made
 
@@ -176,10 +204,15 @@ class Shape:
         if self._convert is None:
             return shape_of_value(value).rebuild(data)
         made = self.rebuild(data)
-        if self._is_guess and not agree(made, value):
+        if self._is_guess and not self._agrees(made, value):
             made = shape_of_value(value).rebuild(data)
-            return made if agree(made, value) else self.seen(value, data)
+            return made if difference(made, value) is None else self.seen(value, data)
         return made
+
+    def _agrees(self, made: Any, value: Any) -> bool:
+        if self._rivals is None:  # not before: the names in it may not have been known
+            self._rivals = rivals(self._annotation)
+        return agree(made, value, self._rivals)
 
 
 def shape_of_value(value: Any) -> Shape:
