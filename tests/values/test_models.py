@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import logging
 import threading
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -170,6 +170,17 @@ def test_classes_without_equality_are_compared_by_what_they_hold() -> None:
     assert again(Holds(opaque=Opaque(5))).opaque.number == 5
     with pytest.raises(ValueCodecError, match=r"Holds\.opaque|Opaque\.number"):
         encode(Holds(opaque=Opaque(6)))
+
+
+class Open(pydantic.BaseModel, extra="allow"):
+    a: int = 1
+
+
+def test_fields_that_are_not_declared_are_plain_data() -> None:
+    model = Open.model_validate({"a": 1, "b": {"c": [2.5]}})
+    assert again(model) == model
+    with pytest.raises(ValueCodecError, match=r"Open\.day would come back as str, not date"):
+        encode(Open.model_validate({"day": date(2024, 1, 1)}))
 
 
 class Meeting(pydantic.BaseModel):

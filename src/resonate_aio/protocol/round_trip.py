@@ -22,6 +22,7 @@ from .field_shapes import field_names
 _NUMBERS = (int, float, Decimal)
 _SCALARS: tuple[type, ...] = (str, bytes, *_NUMBERS, date, time, timedelta, UUID, PurePath)
 _ATOMS: frozenset[type] = frozenset({bool, type(None), datetime, *_SCALARS})
+_BY_NAME = ("__pydantic_extra__", "__pydantic_private__")
 _MISSING = object()
 Part = tuple[str, Any, Any]
 
@@ -153,7 +154,7 @@ def _names_of(kind: type) -> tuple[str, ...] | None:
     """The fields that a class names; None where it names none."""
     if hasattr(kind, "model_validate_json"):
         fields = tuple(kind.model_fields)  # type: ignore[attr-defined]
-        return (*fields, "__pydantic_extra__", "__pydantic_private__")
+        return (*fields, *_BY_NAME)
     if hasattr(kind, "__attrs_attrs__"):
         return tuple(field.name for field in kind.__attrs_attrs__)
     return field_names(kind) or None
@@ -167,7 +168,7 @@ def _attributes(names: Iterable[str], made: Any, value: Any) -> list[Part]:
         theirs: Any = getattr(value, name, _MISSING)
         if type(ours) is type(theirs) and type(theirs) in _ATOMS and ours == theirs:
             continue
-        if name == "__pydantic_private__":
+        if name in _BY_NAME:
             parts += _held(ours or {}, theirs or {})
         else:
             parts.append((name, ours, theirs))
