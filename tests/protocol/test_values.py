@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import InitVar, dataclass
 from datetime import date
 from decimal import Decimal
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from tests.values.kinds import KINDS, Circle, Kind, Model, Point, Same, Square, alike, nested
@@ -176,6 +176,8 @@ class Loose:
 
 def test_what_is_no_choice_is_not_refused() -> None:
     """`Any | None` is any plain data, and a sequence is a list (docs/values.md)."""
+    bare = [date(2024, 1, 1)]
+    assert Shape(Annotated[list[date], ["no hash"]]).seen((bare[0],), ["2024-01-01"]) == bare
     value = Loose((1, 2), (Circle(1.0),))
     assert Shape(Loose).seen(value, decode(encode(value))) == Loose([1, 2], [Circle(1.0)])
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import collections.abc
+import functools
 import typing
 from collections.abc import Iterable, Iterator
 from enum import Enum
@@ -25,8 +26,11 @@ _BY_VALUE = (int, float, bool)  # JSON itself tells these apart
 
 def rivals(annotation: Any) -> Rivals:
     """The classes among which each union in an annotation lets one choose."""
-    unions = (members for origin, members in _parts(annotation) if origin in UNIONS)
-    return tuple(kinds for kinds in (frozenset(_classes(some)) for some in unions) if kinds)
+    try:
+        unions = [members for origin, members in _parts(annotation) if origin in UNIONS]
+    except Exception:  # noqa: BLE001  a user's annotations; what rebuilds the class says so
+        return ()
+    return tuple(frozenset(_classes(members)) for members in unions)
 
 
 def is_unsure(annotation: Any) -> bool:
@@ -35,6 +39,17 @@ def is_unsure(annotation: Any) -> bool:
     As a key, a union reads `"1"` as text; one with `Any` reads everything as it is; and inside
     of a deque, or another class that msgspec does not know, each may be one of classes alike.
     """
+    for ask in (_is_unsure, _is_unsure.__wrapped__):  # not all annotations have a hash
+        try:
+            return ask(annotation)
+        except Exception:  # noqa: BLE001, S112  or a name in it does not resolve yet
+            continue
+    return True
+
+
+@functools.lru_cache(maxsize=512)
+def _is_unsure(annotation: Any) -> bool:
+    # Functions inside of functions have their annotations looked at each time.
     return any(
         (origin in UNIONS and not _is_sure(arguments))
         or (len(arguments) == 2 and _is_union(arguments[0]) and _is_mapping(origin))
@@ -135,10 +150,7 @@ def _is_mapping(origin: Any) -> bool:
 
 
 def _hints(kind: Any) -> list[Any]:
-    try:
-        return list(typing.get_type_hints(kind).values())
-    except Exception:  # noqa: BLE001  a user's annotations; what rebuilds the class says so
-        return []
+    return list(typing.get_type_hints(kind).values())
 
 
 def _kinds(values: Iterable[Any]) -> set[tuple[type, Any]]:
