@@ -32,6 +32,8 @@ _EAGER = sys.version_info >= (3, 12)
 
 
 _NO_VARIABLES = ContextVars()
+_new_task: Callable[[type[asyncio.Task[None]]], asyncio.Task[None]] = asyncio.Task.__new__
+_make_task: Callable[..., None] = asyncio.Task.__init__
 
 
 class LiveBody(Body):
@@ -113,37 +115,94 @@ def start(body: LiveBody) -> None:
     assert callee is not None  # every driven call has a function
     kind = callee.kind
     if kind is COROUTINE:
-        _start_task(body, _drive_coroutine(body))
+        _start_task(body, _drive_coroutine)
     elif kind is GENERATOR:
         _start_generator(body)
     elif kind is PLAIN:
-        _start_task(body, _drive_thread(body))
+        _start_task(body, _drive_thread)
     else:
         _run_inline(body)
 
 
-def _start_task(body: LiveBody, driver: Coroutine[Any, Any, None]) -> None:
-    loop = body.scheduler.loop
-    if _EAGER:
-        eager: Any = {"eager_start": True}  # a keyword the oldest Python does not have
-        body.task = asyncio.Task(driver, loop=loop, name=body.id, context=body.variables, **eager)
-        return
-    # Before 3.12 a task's first step goes through call_soon: it is caught there and made at
-    # once, from this loop callback, as later versions do.
-    catching: Any = loop
-    catching.call_soon = _catch
+def _start_task(body: LiveBody, drive: Callable[[LiveBody], Coroutine[Any, Any, None]]) -> None:
+    scheduler = body.scheduler
+    # Held before it is anything: a signal handler may raise while it is being made.
+    task = body.task = _new_task(asyncio.Task)
+    driver = drive(body)
+    variables = body.variables
     try:
-        body.task = asyncio.Task(driver, loop=loop, name=body.id, context=body.variables)
-    finally:
-        del catching.call_soon
-    body.variables.run(_caught.pop())
+        if _EAGER:
+            eager: Any = {"eager_start": True}  # a keyword the oldest Python does not have
+            _make_task(task, driver, loop=scheduler.loop, name=body.id, context=variables, **eager)
+        else:
+            variables.run(scheduler.first_steps.of(task, driver, body.id, variables))
+    except BaseException as error:
+        _interrupted(body, task, driver, error)
+        raise
 
 
-_caught: list[Callable[[], None]] = []
+class FirstSteps:
+    """Makes tasks whose first step is the caller's to make, where Python has no eager ones.
+
+    Before 3.12 that step goes through `call_soon`: it is caught there, to be made at once from
+    this loop callback, as later versions do. A signal handler may run meanwhile, too (that of
+    asyncio.run cancels the main task): whatever else it puts there goes on to the loop.
+    """
+
+    __slots__ = ("_call_soon", "_loop", "_step", "_variables")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop: Any = loop  # mypy refuses methods that are replaced
+        self._call_soon = loop.call_soon
+        self._variables: ContextVars | None = None
+        self._step: Any = None
+
+    def of(
+        self,
+        task: asyncio.Task[None],
+        driver: Coroutine[Any, Any, None],
+        name: str,
+        variables: ContextVars,
+    ) -> Callable[..., object]:
+        """Make the task; returns its first step."""
+        loop = self._loop
+        self._step = None
+        self._variables = variables
+        loop.call_soon = self._catch
+        try:
+            _make_task(task, driver, loop=loop, name=name, context=variables)
+        finally:
+            del loop.call_soon
+            step, self._step, self._variables = self._step, None, None
+        return step  # type: ignore[no-any-return]
+
+    def _catch(
+        self, callback: Callable[..., object], *args: Any, context: ContextVars | None = None
+    ) -> Any:
+        if context is self._variables and not args and self._step is None:
+            self._step = callback
+            return None
+        return self._call_soon(callback, *args, context=context)
 
 
-def _catch(step: Callable[[], None], context: ContextVars) -> None:
-    _caught.append(step)
+def _interrupted(
+    body: LiveBody,
+    task: asyncio.Task[None],
+    driver: Coroutine[Any, Any, None],
+    error: BaseException,
+) -> None:
+    """A signal handler raised before the driver's first line: nothing stays behind (law 16)."""
+    if body.started:
+        return  # it has reported this itself, or waits and is ended as any other frame
+    driver.close()
+    body.task = None
+    if task.done():
+        _retrieve(task)
+    else:
+        unstarted: Any = task
+        unstarted._log_destroy_pending = False
+        asyncio._unregister_task(task)  # asyncio.run would wait for it for ever
+    body.scheduler.over(body, None, error)
 
 
 async def _drive_coroutine(body: LiveBody) -> None:
@@ -206,8 +265,10 @@ def _run_inline(body: LiveBody) -> None:
     body.started = True
     try:
         value = body.call.callee.func(*body.call.args)  # type: ignore[union-attr]
-    except Exception as error:
+    except BaseException as error:
         body.scheduler.over(body, None, error)
+        if ends_process(error):
+            raise
     else:
         body.scheduler.over(body, value, None)
 

@@ -29,7 +29,7 @@ from ..protocol.values import decode
 from ..stores.base import Store
 from .asking import Asking
 from .awaitables import DurableCall
-from .bodies import LiveBody, start
+from .bodies import FirstSteps, LiveBody, start
 from .concluding import Concluding
 from .giving import Giving
 from .holdups import HoldUps
@@ -73,6 +73,7 @@ class Scheduler:
         self.context_of = context_of
         self.executions = executions
         self.limiter = anyio.CapacityLimiter(settings.workers or settings.threads)
+        self.first_steps = FirstSteps(loop)
         self.running_threads: dict[LiveBody, bool] = {}
         self.slots = Slots(settings.workers, self._soon_slot) if settings.workers else None
         self.sharing = Sharing(self)
