@@ -405,8 +405,9 @@ def test_an_execution_that_is_cancelled_again_and_again_is_named(
 
     async def main(resonate: Resonate) -> None:
         resonate.begin_run("x", resonate.register(flow))
-        await asyncio.sleep(20)
+        await asyncio.sleep(60)
 
     once(main)
 
-    assert "'x' was ended by a cancel again" in caplog.text
+    said = [r.message for r in caplog.records if "'x' was ended by a cancel again" in r.message]
+    assert len(said) == 1  # law 14: once, however often it is tried

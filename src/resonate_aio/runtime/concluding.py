@@ -24,7 +24,7 @@ from . import encoding
 from .awaitables import DurableCall
 from .bodies import LiveBody, start
 from .endings import ends_process
-from .functions import COROUTINE, GENERATOR, PLAIN, Callee
+from .functions import COROUTINE, GENERATOR, INLINE, PLAIN, Callee
 from .options import NO_OPTIONS
 from .outcomes import settlement, user_frames
 
@@ -48,7 +48,7 @@ class Concluding:
         self._asking = scheduler.asking
         self._slots = scheduler.slots
         self._rng = Random()  # noqa: S311  jitter is no secret
-        self._cancelled: set[str] = set()
+        self._cancelled: dict[str, bool] = {}  # ended by a cancel -> whether that was said
 
     def over(self, body: LiveBody, _: Any = None) -> None:
         """Its function returned or raised: conclude, or wait for what it asked and left running."""
@@ -95,8 +95,12 @@ class Concluding:
             self._scheduler.interrupts.drop_from_outside(body.execution)
 
     def _warn_of_cancel(self, id: str) -> None:
-        """A process shuts down once: the second time, something else cancels what runs."""
-        if id in self._cancelled:
+        """A process shuts down once: the second time, something else cancels what runs.
+
+        That is said once for each id (law 14), however often it is tried again.
+        """
+        said = self._cancelled.get(id)
+        if said is False:
             logger.warning(
                 "%r was ended by a cancel again, which records nothing, and will be tried again: "
                 "either its task is cancelled by others than the function, or, up to Python 3.12, "
@@ -104,7 +108,7 @@ class Concluding:
                 id,
                 extra={"id": id},
             )
-        self._cancelled.add(id)
+        self._cancelled[id] = said is not None
 
     def may_conclude(self, body: LiveBody) -> bool:
         """Whether every call asked has ended and no task of the body runs on (S22)."""
@@ -179,6 +183,8 @@ class Concluding:
         policy: Any = call.options_.retry_policy
         callee = call.callee
         assert callee is not None
+        if callee.kind is INLINE:
+            return False  # ours, and instant: only what it was given can be wrong
         if policy is None:
             leaf = callee.kind is not GENERATOR and not body.made_calls
             top_level = call.body is None and callee.kind is COROUTINE
