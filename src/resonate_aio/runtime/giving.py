@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from ..errors import NonDeterminismError
 from ..execution.call import (
     ASKED,
     DETACHED,
@@ -237,7 +238,12 @@ class Giving:
             return False
         original = call.value
         shape = call.callee.result if call.callee is not None else PLAIN_SHAPE
-        call.value, call.failed = call.decoded or outcome_of(record, shape)
+        try:
+            call.value, call.failed = call.decoded or outcome_of(record, shape)
+        except NonDeterminismError as error:  # it means nothing to what the program passes now
+            told = NonDeterminismError(f"call {call.id!r}{call.where()}: {error}")
+            self._executions.stopped(call.home.execution, told)
+            return False
         if call.failed and isinstance(original, BaseException) and original.__traceback__:
             call.value.__traceback__ = user_frames(original)
         elif call.kind in (CallKind.SLEEP, TIMEOUT) and not call.failed:
