@@ -12,6 +12,7 @@ from resonate_aio.errors import (
     ContextMisuseError,
     FunctionNotFoundError,
     ResonateStoreError,
+    UsageError,
     ValueCodecError,
 )
 from resonate_aio.retry_policies import Never
@@ -223,3 +224,19 @@ async def test_a_handle_says_what_it_waited_for() -> None:
         await resonate.promises.create("p", timeout_in=60)
         with pytest.raises(TimeoutError, match="'p'"):
             await resonate.get("p").result(timeout=0.01)
+
+
+@pytest.mark.parametrize("ask", ["run", "stop", "start"])
+async def test_a_client_on_another_event_loop_says_what_to_do(make: Any, ask: str) -> None:
+    """Nothing is wrong with the store: it is a UsageError, and names the ways out."""
+
+    def flow(ctx: Context) -> None: ...
+
+    async with make() as resonate:
+        resonate.register(flow)
+
+        async def elsewhere() -> None:
+            await (resonate.run("a", flow) if ask == "run" else getattr(resonate, ask)())
+
+        with pytest.raises(UsageError, match=r"another event loop.*resonate\.blocking\(\)"):
+            await asyncio.to_thread(asyncio.run, elsewhere())

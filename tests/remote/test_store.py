@@ -15,7 +15,7 @@ from tests.remote.world import World
 from tests.stores.drive import Inbox, ok
 
 from resonate_aio import Context, Resonate
-from resonate_aio.errors import ResonateStoreError
+from resonate_aio.errors import ResonateStoreError, UsageError
 from resonate_aio.protocol.dialects import Dialect
 from resonate_aio.protocol.records import PromiseState, Value
 from resonate_aio.protocol.requests import (
@@ -322,7 +322,7 @@ async def test_another_loop_is_refused_until_the_first_is_closed() -> None:
     async def elsewhere() -> None:
         await store.open()
 
-    with pytest.raises(ResonateStoreError, match="another event loop"):
+    with pytest.raises(UsageError, match="another event loop"):
         await asyncio.to_thread(other.run_until_complete, elsewhere())
     other.close()
     await store.close()

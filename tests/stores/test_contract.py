@@ -24,7 +24,7 @@ from tests.stores.drive import (
     step,
 )
 
-from resonate_aio.errors import ResonateStoreError
+from resonate_aio.errors import ResonateStoreError, UsageError
 from resonate_aio.protocol.records import Promise, PromiseState, TaskState, Value
 from resonate_aio.protocol.requests import (
     Execute,
@@ -435,7 +435,7 @@ def test_a_loop_that_was_closed_under_the_store_is_left_behind(path: object) -> 
 
 async def test_is_refused_on_a_second_running_loop(store: AnyStore) -> None:
     def elsewhere() -> None:
-        with pytest.raises(ResonateStoreError, match="another event loop"):
+        with pytest.raises(UsageError, match="another event loop"):
             asyncio.run(store.open())
 
     await asyncio.to_thread(elsewhere)

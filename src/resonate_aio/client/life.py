@@ -18,6 +18,7 @@ from ..errors import (
     ResonateStoreError,
     StoreOwnedError,
     StoreSchemaError,
+    UsageError,
 )
 from ..runtime.worker import Worker
 
@@ -121,7 +122,7 @@ class Life:
                 "this client was started before a fork, in the parent process, and does not "
                 "survive it: make one in each process (multiprocessing: the `spawn` method)"
             )
-        raise ResonateStoreError(
+        raise UsageError(
             "this client runs on another event loop: use it there, or make one client per loop "
             "(from a thread: resonate.blocking())"
         )

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from contextvars import Context as ContextVars
 from typing import Any, Final
 
-from ..errors import ResonateStoreError
+from ..errors import ResonateStoreError, UsageError
 from ..protocol.records import Promise, PromiseState, Value
 from ..protocol.requests import Message, Reply, Request
 from .answers import tell
@@ -68,12 +68,15 @@ class EitherStore:
         """Begin to look for the server; does not wait for it. Counts its users.
 
         Raises:
-            ResonateStoreError: It is open on another loop that still runs.
+            UsageError: It is open on another loop that still runs.
         """
         loop = asyncio.get_running_loop()
         if self._loop is not None and self._loop is not loop:
             if not self._loop.is_closed():
-                raise ResonateStoreError("the store is open on another event loop: close it there")
+                raise UsageError(
+                    "the store is open on another event loop: close it there, or make one store "
+                    "for each loop"
+                )
             self._users = 0
             self._finding = None
             self._tasks.clear()

@@ -15,7 +15,7 @@ from contextvars import Context
 from typing import Final
 
 from ..clock import Clock, SystemClock
-from ..errors import ResonateStoreError
+from ..errors import ResonateStoreError, UsageError
 from ..machine.machine import PromiseMachine
 from ..machine.state import WATCHED
 from ..protocol.records import Promise, PromiseState, TaskState, is_timer, target_of
@@ -203,11 +203,14 @@ class InProcessStore:
         Users whose loop was closed under them no longer count.
 
         Raises:
-            ResonateStoreError: The store is in use on another loop.
+            UsageError: The store is in use on another loop.
         """
         if self._loop is not None and self._loop is not loop:
             if not self._loop.is_closed():
-                raise ResonateStoreError("the store is open on another event loop: close it there")
+                raise UsageError(
+                    "the store is open on another event loop: close it there, or make one store "
+                    "for each loop"
+                )
             self._users = 0
             self._unbind()
             self._holders_are_gone()

@@ -49,7 +49,7 @@ class MemoryStore(InProcessStore):
         """Make the store ready on the running loop; counts its users.
 
         Raises:
-            ResonateStoreError: It is open on another loop that still runs.
+            UsageError: It is open on another loop that still runs.
         """
         self._enter(asyncio.get_running_loop())
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from ...clock import Clock, SystemClock
-from ...errors import ResonateStoreError
+from ...errors import ResonateStoreError, UsageError
 from ...protocol.dialects import (
     SEPARATORS,
     TARGET,
@@ -147,12 +147,15 @@ class RemoteStore:
         """Make the store ready on the running loop; counts its users. Asks nothing yet.
 
         Raises:
-            ResonateStoreError: It is open on another loop that still runs.
+            UsageError: It is open on another loop that still runs.
         """
         loop = asyncio.get_running_loop()
         if self._loop is not None and self._loop is not loop:
             if not self._loop.is_closed():
-                raise ResonateStoreError("the store is open on another event loop: close it there")
+                raise UsageError(
+                    "the store is open on another event loop: close it there, or make one store "
+                    "for each loop"
+                )
             self._users = 0
             self._begin_anew()
         self._users += 1

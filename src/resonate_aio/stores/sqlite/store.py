@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ...clock import Clock
-from ...errors import ResonateStoreError
+from ...errors import ResonateStoreError, UsageError
 from ...protocol.records import Promise, PromiseState, Value
 from ...protocol.requests import Message, Reply, Request
 from ..base import Acked, Answered, Refusal
@@ -80,7 +80,8 @@ class SqliteStore:
         Raises:
             StoreOwnedError: Another process owns the file.
             StoreSchemaError: The file is not ours, or of a newer version; it is untouched.
-            ResonateStoreError: It cannot be opened, or is open on another running loop.
+            ResonateStoreError: It cannot be opened.
+            UsageError: It is open on another running loop.
         """
         loop = asyncio.get_running_loop()
         shared = self._shared
@@ -143,8 +144,10 @@ class SqliteStore:
                 return shared
             if shared.loop is not loop:
                 if not shared.loop.is_closed():
-                    raise ResonateStoreError(
-                        f"{self.path} is open on another event loop of this process: close it there"
+                    raise UsageError(
+                        f"{self.path} is open on another event loop of this process: close it "
+                        "there first, or use the client that has it open (from a thread: "
+                        "resonate.blocking())"
                     )
                 _drop(shared)
                 shared.core.crash()
