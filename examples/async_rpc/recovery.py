@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import signal
 import sys
 import tempfile
@@ -93,12 +94,16 @@ if __name__ == "__main__":
     parser.add_argument(
         "--lease",
         type=float,
-        default=2,
+        default=os.environ.get("ASYNC_RPC_LEASE_S") or 2,
         metavar="SECONDS",
         help="how long after a kill another process may take over (%(default)s)",
     )
     parser.add_argument(
-        "--work", type=float, default=2, metavar="SECONDS", help="that `baz` takes (%(default)s)"
+        "--work",
+        type=float,
+        default=os.environ.get("ASYNC_RPC_WORK_S") or 2,
+        metavar="SECONDS",
+        help="that `baz` takes (%(default)s)",
     )
     options = parser.parse_args()
     if not 0 <= options.port <= 65_535:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import signal
 import sys
 
@@ -50,12 +51,16 @@ if __name__ == "__main__":
     parser.add_argument(
         "--lease",
         type=float,
-        default=10,
+        default=os.environ.get("ASYNC_RPC_LEASE_S") or 10,
         metavar="SECONDS",
         help="how long after a kill another process may take over (%(default)s)",
     )
     parser.add_argument(
-        "--work", type=float, default=5, metavar="SECONDS", help="that `baz` takes (%(default)s)"
+        "--work",
+        type=float,
+        default=os.environ.get("ASYNC_RPC_WORK_S") or 5,
+        metavar="SECONDS",
+        help="that `baz` takes (%(default)s)",
     )
     options = parser.parse_args()
     if not 0 <= options.port <= 65_535 or not 0 <= options.server_port <= 65_535:

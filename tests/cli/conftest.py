@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -21,8 +22,8 @@ def server() -> Iterator[Served]:
 @pytest.fixture
 def command(server: Served, monkeypatch: pytest.MonkeyPatch) -> Command:
     """Run a command in this process, against the server."""
-    for name in ("RESONATE_TOKEN", "RESONATE_URL"):
-        monkeypatch.delenv(name, raising=False)
+    for name in [name for name in os.environ if name.startswith("RESONATE_")]:
+        monkeypatch.delenv(name)
 
     def run(*arguments: str, server_url: str | None = server.url, stdin: str = "") -> Result:
         where = [] if server_url is None else ["-S", server_url]

@@ -76,10 +76,10 @@ class Served:
 
 
 @contextmanager
-def served(*arguments: str, **env: str) -> Iterator[Served]:
-    """A server process on a free port, killed at the end if it still runs."""
+def served(*arguments: str, port: int = 0, **env: str) -> Iterator[Served]:
+    """A server process, on a free port by default, killed at the end if it still runs."""
     process = subprocess.Popen(
-        [*COMMAND, *arguments, "--port", "0", "--json"],
+        [*COMMAND, *arguments, "--port", str(port), "--json"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -6,11 +6,14 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 from tests.legacy.fake_server import FakeServer
+from tests.peers import legacy_server
+from tests.peers.legacy_server import LegacyServer
 
 from resonate_aio.cli.main import cli
 
@@ -52,7 +55,8 @@ async def test_an_invocation_is_what_its_workers_read(legacy: FakeServer) -> Non
     [created] = legacy.asked("POST", "/promises")
     assert created["tags"]["resonate:invoke"] == "poll://any@workers"
     data = json.loads(base64.b64decode(created["param"]["data"]))
-    assert (data["func"], data["args"]) == ("greet", ["you"])
+    assert data == {"func": "greet", "args": ["you"], "kwargs": {}, "version": 0}, "the newest"
+    assert (await command(legacy, *line)).stderr == "", "it is the same"
 
 
 async def test_a_tree_goes_by_the_tags_of_its_clients(legacy: FakeServer) -> None:
@@ -67,4 +71,20 @@ async def test_a_tree_goes_by_the_tags_of_its_clients(legacy: FakeServer) -> Non
 async def test_what_it_cannot_do_is_said(legacy: FakeServer) -> None:
     refused = await command(legacy, "tasks", "search")
     assert refused.exit_code == 1
-    assert "a legacy server cannot carry out TaskSearch" in str(refused.exception)
+    assert str(refused.exception) == "this server does not list tasks (501)"
+
+
+@pytest.mark.skipif(legacy_server.program() is None, reason=legacy_server.ABSENT)
+def test_a_real_server(tmp_path: Path) -> None:
+    """What is asked for again is recognised, though the server was told version 0."""
+    server = LegacyServer(tmp_path)
+    server.start()
+    try:
+        schedule = ["schedules", "create", "s", "--cron", "@daily", "--func", "f"]
+        for line in (schedule, ["invoke", "i", "--func", "f"]):
+            for more, is_new in (([], True), ([], True), (["--arg", "1"], False)):
+                done = CliRunner().invoke(cli, [*line, *more, "-S", server.url])
+                assert done.exit_code == 0, done.exception
+                assert ("exists already" not in done.stderr) == is_new
+    finally:
+        server.stop()

@@ -106,7 +106,7 @@ def test_a_folder_that_is_not_there_is_one_line(tmp_path: Path) -> None:
 def test_off_loopback_it_needs_a_token(tmp_path: Path) -> None:
     refused = run("dev", "--host", "0.0.0.0", "--port", "0")
     assert refused.returncode == 1
-    assert "RESONATE_TOKEN" in refused.stderr
+    assert "set RESONATE_TOKEN or give --token, or listen on" in refused.stderr
     secret = tmp_path / "token"
     secret.write_text(TOKEN + "\n")
     for arguments in (["--token-file", str(secret)], ["--token", TOKEN]):
@@ -153,6 +153,9 @@ def test_the_switches_reach_the_server() -> None:
         ["serve", "--ids", "other"],
         ["serve", "--token-file", "/nowhere"],
         ["serve", "--drain", "0"],
+        ["serve", "--drain", "nan"],
+        ["dev", "--url", "garbage"],
+        ["dev", "--url", "ftp://h"],
         ["dev", "--db", "x"],
         ["nothing"],
         ["dev", "more"],

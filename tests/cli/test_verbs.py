@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import threading
@@ -12,8 +13,10 @@ from click.testing import Result
 from tests.cli.conftest import Command
 from tests.cli.processes import Served, run, served
 
+from resonate_aio import Resonate
 from resonate_aio.errors import ApplicationError, ResonateStoreError
 from resonate_aio.protocol import requests as r
+from resonate_aio.protocol.dialects import PARKED
 from resonate_aio.protocol.failures import outcome_error
 from resonate_aio.protocol.records import PromiseState, Value
 from resonate_aio.protocol.wire_records import promise_from_wire
@@ -179,12 +182,6 @@ def test_what_does_not_exist_is_one_line() -> None:
         assert "401" in refused.stderr
         assert "wrongwrong" not in refused.stderr
         assert refused.stderr.count("\n") == 1
-    gone = run("promises", "get", "absent", "--wait", "0.3", **env)
-    assert gone.returncode == 1
-    retrying, *_, failed = gone.stderr.splitlines()
-    assert retrying.startswith(f"WARNING: no server at {server.url} (connection refused): start ")
-    assert "asked again until it answers" in retrying
-    assert failed.startswith(f"Error: {server.url} did not answer within 0.3 s: is a ")
 
 
 def test_what_others_wrote_cannot_speak_to_the_terminal(server: Served, command: Command) -> None:
@@ -204,6 +201,26 @@ def test_what_others_wrote_cannot_speak_to_the_terminal(server: Served, command:
         assert "evil\\x1b[2J\\nroot: fake\\u202e\\x9b" in told
     as_json = shown(command("promises", "get", evil, "--json"))
     assert as_json["id"] == evil
+
+
+@pytest.mark.parametrize("verb", ["resolve", "reject"])
+def test_a_promise_that_is_only_swept_is_no_execution(
+    server: Served, command: Command, verb: str
+) -> None:
+    """S63: as clients of strict servers make those of `ctx.promise`; nobody runs them."""
+    tags = {"resonate:external": "true", "resonate:target": PARKED}
+    assert server.ask(r.PromiseCreate(f"swept-{verb}", FAR_MS, tags=tags))[0] == 200
+    done = command("promises", verb, f"swept-{verb}", "--value", "1")
+    assert (done.exit_code, done.stderr) == (0, "")
+
+
+def test_a_long_id_moves_its_own_line_only(server: Served, command: Command) -> None:
+    for id in ("long" + "g" * 3_000, "short"):
+        assert server.ask(r.PromiseCreate(id, FAR_MS, tags={"long": "yes"}))[0] == 200
+    lines = command("promises", "search", "--tag", "long=yes").stdout.splitlines()
+    assert [len(line) < 200 for line in lines] == [True, False, True]
+    assert lines[1].startswith("long" + "g" * 3_000 + "  pending  ")
+    assert lines[0].index("STATE") == lines[2].index("pending")
 
 
 # -- tasks and invoke
@@ -235,8 +252,30 @@ def test_an_invocation_is_what_workers_of_every_client_read(
     assert mine == [
         {"id": "i1", "state": "pending", "version": 0, "resumes": 0, "ttl": None, "pid": None}
     ]
-    again = command("invoke", "i1", "--func", "other")
-    assert again.stderr == "Note: i1 exists already, with another function or arguments.\n"
+    for line in (["other"], ["greet", "--arg", "7"]):
+        again = command("invoke", "i1", "--func", *line)
+        assert again.stderr == "Note: i1 exists already, with another function or arguments.\n"
+
+
+def test_no_version_is_the_newest(server: Served, command: Command) -> None:
+    """R6: as a call by name of the library writes it; the newest is whichever its worker has."""
+    assert command("invoke", "v1", "--func", "f", "--arg", "1").stderr == ""
+    assert stored(server, "v1").param.data == '{"func":"f","args":[1],"kwargs":{}}'
+    assert command("invoke", "v1", "--func", "f", "--arg", "1").stderr == ""
+    asked = command("invoke", "v1", "--func", "f", "--arg", "1", "--version", "2")
+    assert "exists already" in asked.stderr
+    assert command("invoke", "v2", "--func", "f", "--version", "2").exit_code == 0
+    assert json.loads(stored(server, "v2").param.data)["version"] == 2
+    assert command("invoke", "v2", "--func", "f").stderr == "", "it may have been the newest"
+
+
+async def test_the_newest_version_runs(server: Served, command: Command) -> None:
+    async with Resonate(url=server.url, group="versions") as worker:
+        for version in (2, 3):
+            worker.register(lambda ctx, n=version: n, name="which", version=version)
+        line = ["invoke", "newest", "--func", "which", "--target", "versions", "--follow", "--json"]
+        done = await asyncio.to_thread(command, *line)
+    assert shown(done)["value"] == {"data": 3}
 
 
 def test_arguments_as_a_list(server: Served, command: Command) -> None:
@@ -298,7 +337,7 @@ def test_a_schedule_is_created_found_and_deleted(server: Served, command: Comman
         "k": "v",
     }
     got = shown(command("schedules", "get", "sc1", "--json"))
-    func = {"func": "tick", "args": [1], "kwargs": {}, "version": 1}
+    func = {"func": "tick", "args": [1], "kwargs": {}}
     assert got["promiseParam"] == {"data": func}
     assert "  next run  20" in command("schedules", "get", "sc1").stdout
     line = command("schedules", "search", "--tag", "k=v").stdout.splitlines()[1]
@@ -353,10 +392,29 @@ def test_a_cron_expression_that_is_none_is_refused_by_the_server(command: Comman
         (["promises", "search", "--limit", "0"], "is not in the range"),
         (["invoke", "x"], "Missing option '--func'"),
         (["invoke", "x", "--func", "f", "--json-args", "{}"], "is a JSON list"),
+        (["invoke", "x", "--func", "f", "--version", "-3"], "is not in the range"),
+        (["invoke", "x", "--func", "f", "--target", ""], "'--target': target is a group name"),
+        (["invoke", "x", "--func", "f", "--target", "poll://"], "names no group"),
+        (["invoke", "x", "--func", "f", "--target", "a b"], "no white space"),
+        (["invoke", "x", "--func", "f", "--tag", "resonate:target=g"], "it is --target that says"),
+        (["schedules", "create", "x", "--cron", "@daily", "--func", "f", "--target", ""], "group"),
+        (
+            [
+                *("schedules", "create", "x", "--cron", "@daily", "--func", "f"),
+                *("--tag", "resonate:target=g"),
+            ],
+            "it is --target that says",
+        ),
         (["invoke", "x", "--func", "f", "--json-args", "[]", "--arg", "1"], "not both"),
         (["schedules", "create", "x", "--func", "f"], "Missing option '--cron'"),
         (["schedules", "create", "x", "--cron", "* * * * *"], "either --func or --value"),
-        (["promises", "get", "x", "-S", "nonsense"], "url must be"),
+        (["promises", "get", "x", "-S", "nonsense"], "'--server': 'nonsense' is no URL such as"),
+        (["promises", "get", "x", "-S", ""], "'--server': '' is no URL such as"),
+        (["promises", "get", "x", "-S", "http://h:port"], "is no URL such as"),
+        (["promises", "get", "x", "-S", "http://u:p@h"], "give --user or --token"),
+        (["promises", "get", "x", "-S", "http://h?a=b"], "no query"),
+        (["promises", "get", "x", "--wait", "nan"], "no number of seconds"),
+        (["promises", "get", "x", "--wait", "inf"], "no number of seconds"),
         (["promises", "get", "x", "--wait", "0"], "is not in the range"),
     ],
 )

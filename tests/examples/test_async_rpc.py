@@ -307,6 +307,21 @@ def test_help_says_what_a_program_is(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["run_all.py", "recovery.py"])
+def test_the_settings_of_the_environment_stand_unless_others_are_given(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ENVIRONMENT, "ASYNC_RPC_WORK_S", "1.25")
+    monkeypatch.setitem(ENVIRONMENT, "ASYNC_RPC_LEASE_S", "7.5")
+    shown = " ".join(end_of(start(tmp_path, f"async_rpc/{name}", "--help")).out.split())
+    assert "that `baz` takes (1.25)" in shown
+    assert "another process may take over (7.5)" in shown
+    monkeypatch.setitem(ENVIRONMENT, "ASYNC_RPC_WORK_S", "long")
+    wrong = end_of(start(tmp_path, f"async_rpc/{name}"))
+    assert wrong.code == 2
+    assert "argument --work: invalid float value: 'long'" in wrong.err
+
+
 def test_the_services_are_of_three_kinds() -> None:
     """P15: a generator, an `async def`, a plain `def`; one function and one file for each."""
     kinds = set()

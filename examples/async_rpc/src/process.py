@@ -1,7 +1,8 @@
 """What the ten processes have in common: settings, a line for each step, a life until Ctrl-C.
 
 Where the server is, the environment says (`RESONATE_URL`, or `RESONATE_HOST` and ports); the
-library finds out which generation of server answers there. Three settings of the example:
+library finds out which generation of server answers there. Three settings of the example, which
+`run_all.py` and `recovery.py` pass on:
 
     ASYNC_RPC_LEASE_S   how long after a `kill -9` another process may take over (default: 10)
     ASYNC_RPC_WORK_S    how long `baz` works, so that there is time to kill something (default: 5)

@@ -62,6 +62,18 @@ def name_and_text(text: str) -> tuple[str, str]:
     return name, rest
 
 
+def tags_beside_target(tags: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The tags of what is executed by whom --target names.
+
+    Raises:
+        UsageError: One of them names somebody, too.
+    """
+    named = dict(tags)
+    if "resonate:target" in named:
+        raise click.UsageError("--tag resonate:target: it is --target that says who executes")
+    return named
+
+
 def arguments_of(
     args: Iterable[tuple[Any]], json_args: tuple[Any] | None, kwargs: Iterable[tuple[str, str]]
 ) -> tuple[list[Any], dict[str, Any]]:

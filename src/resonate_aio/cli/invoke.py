@@ -8,42 +8,22 @@ from typing import Any
 
 import click
 
-from ..protocol.addresses import normalise_target
 from ..protocol.records import Promise, PromiseState, Value, is_pending
 from ..protocol.requests import PromiseCreate, PromiseGet
 from . import arguments
 from .connection import Asker, server_options, speak, target_of
+from .invocations import func_options, invocation_of, is_same
 from .output import emit, emit_json, escaped, note
-from .records import encoded, promise_json, promise_text
+from .records import promise_json, promise_text
 
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 2.0
 
 
-def invocation_of(func: str, args: list[Any], kwargs: dict[str, Any], version: int) -> str:
-    """What the promise of an execution carries, as it is stored."""
-    return encoded({"func": func, "args": args, "kwargs": kwargs, "version": version})
-
-
 @click.command(short_help="Start a function on the workers of a group.")
 @click.argument("id")
 @click.option("--func", "-f", required=True, help="Name it is registered under.")
-@click.option(
-    "--arg", "args", type=arguments.value, multiple=True, help="Argument: JSON, or else text."
-)
-@click.option("--json-args", type=arguments.value, help="All arguments, as a JSON list.")
-@click.option(
-    "--kwarg",
-    "kwargs",
-    type=arguments.name_and_text,
-    metavar="NAME=TEXT",
-    multiple=True,
-    help="Named argument; repeatable.",
-)
-@click.option("--version", default=1, show_default=True, help="Version of the function.")
-@click.option(
-    "--target", default="default", show_default=True, help="Group or address that executes it."
-)
+@func_options
 @click.option(
     "--timeout",
     "-t",
@@ -80,13 +60,14 @@ def invoke(
 ) -> None:
     """Start the function --func under the ID, once: the same ID is the same execution.
 
-    With --follow the exit code is 0 only if the function returned.
+    With --follow the exit code is 0 only if the function returned. Once it is started the server
+    may be away for a while; the deadline bounds that.
     """
     now_ms = time.time_ns() // 1_000_000
     stored = {
         "resonate:scope": "global",
-        **dict(tags),
-        "resonate:target": normalise_target(target),
+        **arguments.tags_beside_target(tags),
+        "resonate:target": target,
     }
     if delay is not None:
         stored["resonate:delay"] = str(now_ms + delay)
@@ -95,7 +76,7 @@ def invoke(
 
     async def talk(asker: Asker) -> Promise:
         promise = await _promise(asker, request)
-        if promise.param.data != data:
+        if not is_same(promise.param.data, data):
             note(f"Note: {escaped(id)} exists already, with another function or arguments.")
         return await _end(asker, promise) if follow else promise
 
@@ -109,16 +90,19 @@ def invoke(
 
 
 async def _end(asker: Asker, promise: Promise) -> Promise:
-    """The promise once it is settled; its deadline bounds the wait."""
+    """The promise once it is settled; its deadline bounds the wait, whoever is away."""
     pause_s = _FIRST_PAUSE_S
     while is_pending(promise):
         await asyncio.sleep(pause_s)
         pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)
-        promise = await _promise(asker, PromiseGet(promise.id))
+        left_s = promise.timeout_at_ms / 1000 - time.time()
+        promise = await _promise(asker, PromiseGet(promise.id), left_s + asker.wait_s)
     return promise
 
 
-async def _promise(asker: Asker, request: PromiseCreate | PromiseGet) -> Promise:
-    promise = (await asker.done(request)).promise
+async def _promise(
+    asker: Asker, request: PromiseCreate | PromiseGet, within_s: float = 0.0
+) -> Promise:
+    promise = (await asker.done(request, within_s=within_s)).promise
     assert promise is not None  # what a reply of 200 to these shows
     return promise

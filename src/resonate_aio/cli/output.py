@@ -6,6 +6,7 @@ output escapes them. JSON escapes them by itself.
 
 from __future__ import annotations
 
+import re
 import sys
 import unicodedata
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 import click
 import orjson
 
+_ARGUMENT = re.compile(r"\b(url|token|auth)=(?=[\s,;:)]|$)")
+_OPTIONS = {"url": "--server", "token": "--token", "auth": "--user"}
 _BREAKS = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
@@ -21,6 +24,11 @@ def escaped(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return "".join(map(_shown, text))
+
+
+def in_options(text: str) -> str:
+    """A message of the library with the options of a command in place of its arguments."""
+    return _ARGUMENT.sub(lambda found: _OPTIONS[found[1]], text)
 
 
 def _shown(character: str) -> str:

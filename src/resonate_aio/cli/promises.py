@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from ..errors import ApplicationError
+from ..protocol.dialects import PARKED
 from ..protocol.failures import failure_value
 from ..protocol.records import EMPTY, Promise, PromiseState, Value
 from ..protocol.records import target_of as worker_of
@@ -114,7 +115,8 @@ def _settling(verb: str, state: PromiseState, told: str) -> Callable[..., None]:
                 f"{escaped(id)} was {promise.state.value} already, at "
                 f"{instant(promise.settled_at_ms)}"
             )
-        if state is not PromiseState.CANCELED and worker_of(promise) is not None:
+        is_execution = worker_of(promise) not in {None, PARKED}  # which is only swept (S63)
+        if state is not PromiseState.CANCELED and is_execution:
             data = data_of(promise.param)
             called = escaped(str(data.get("func"))) if isinstance(data, dict) else "something"
             note(

@@ -14,6 +14,7 @@ from .output import escaped
 
 _GAP: Final = "  "
 _NAME_WIDTH: Final = 9
+_WIDEST: Final = 48
 _FAR_MS: Final = 253_402_300_800_000
 """The end of the calendar."""
 
@@ -120,9 +121,12 @@ def schedule_text(schedule: Schedule) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Rows under their heads, in columns; foreign text is escaped."""
+    """Rows under their heads, in columns; foreign text is escaped.
+
+    A cell that is wider than a column may be moves what follows on its line, and only there.
+    """
     cells = [list(head), *([escaped(cell) for cell in row] for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    widths = [min(_WIDEST, max(len(row[column]) for row in cells)) for column in range(len(head))]
     return "\n".join(
         _GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in cells

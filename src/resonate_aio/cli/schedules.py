@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from ..protocol.addresses import normalise_target
 from ..protocol.records import EMPTY, Schedule, Value
 from ..protocol.requests import (
     ScheduleCreate,
@@ -17,7 +16,7 @@ from ..protocol.requests import (
 )
 from . import arguments
 from .connection import Asker, server_options, speak, target_of
-from .invoke import invocation_of
+from .invocations import func_options, invocation_of, is_same
 from .output import emit, emit_json, escaped, note
 from .records import encoded, instant, schedule_json, schedule_text, table
 
@@ -31,20 +30,7 @@ def schedules() -> None:
 @click.argument("id")
 @click.option("--cron", required=True, help="Minute, hour, day, month, weekday; in UTC.")
 @click.option("--func", help="Function that every tick starts.")
-@click.option(
-    "--arg", "args", type=arguments.value, multiple=True, help="Argument; may be repeated."
-)
-@click.option("--json-args", type=arguments.value, help="All arguments, as a JSON list.")
-@click.option(
-    "--kwarg",
-    "kwargs",
-    type=arguments.name_and_text,
-    metavar="NAME=TEXT",
-    multiple=True,
-    help="Named argument; repeatable.",
-)
-@click.option("--version", default=1, show_default=True, help="Version of the function.")
-@click.option("--target", default="default", show_default=True, help="Group that executes it.")
+@func_options
 @click.option(
     "--value", type=arguments.value, help="What the promises carry, instead of an invocation."
 )
@@ -96,13 +82,14 @@ def create(
         param = Value(
             data=invocation_of(func, *arguments.arguments_of(args, json_args, kwargs), version)
         )
-        more = {"resonate:target": normalise_target(target), "resonate:scope": "global"}
+        named = arguments.tags_beside_target(tags)
+        more = {"resonate:target": target, "resonate:scope": "global", **named}
     else:
         param = EMPTY if value is None else Value(data=encoded(value[0]))
-        more = {"resonate:external": "true", "resonate:scope": "global"}
-    request = ScheduleCreate(id, cron, promise_id, timeout, param, {**more, **dict(tags)})
+        more = {"resonate:external": "true", "resonate:scope": "global", **dict(tags)}
+    request = ScheduleCreate(id, cron, promise_id, timeout, param, more)
     schedule = speak(target_of(options), _read(request))
-    if (schedule.cron, schedule.promise_param) != (request.cron, request.promise_param):
+    if schedule.cron != cron or not is_same(schedule.promise_param.data, param.data):
         note(f"Note: {escaped(id)} exists already and stays as it is; delete it to change it.")
     _show(schedule, as_json)
 

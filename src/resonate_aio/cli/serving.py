@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 import click
 import msgspec
 
-from .output import emit, emit_json, escaped, note
+from ..errors import UsageError
+from .output import emit, emit_json, escaped, in_options, note
+from .settings import SECONDS, server_url
 
 if TYPE_CHECKING:
     from ..server import Rules, Server
@@ -67,7 +69,10 @@ def server_options(command: F) -> F:
             help="Port to listen on; 0 lets the system choose.",
         ),
         click.option(
-            "--url", help="Address that workers are told; by default made from the above."
+            "--url",
+            type=server_url,
+            metavar="URL",
+            help="Address that workers are told; by default made from the above.",
         ),
         click.option(
             "--token",
@@ -109,7 +114,7 @@ def server_options(command: F) -> F:
             "--drain",
             default=10.0,
             show_default=True,
-            type=click.FloatRange(min=0.1),
+            type=SECONDS,
             help="Seconds that requests under way may take at the end.",
         ),
         click.option("--json", "as_json", is_flag=True, help="Announce the server as JSON."),
@@ -178,16 +183,19 @@ def _run(store: EmbeddableStore, settings: Settings, stored: str, shown: dict[st
     context = click.get_current_context()
     if context.get_parameter_source("token") is click.core.ParameterSource.COMMANDLINE:
         note("Warning: other users can see the token on the command line; RESONATE_TOKEN hides it.")
-    server = Server(
-        store,
-        host=settings.host,
-        port=settings.port,
-        token=_token(settings),
-        url=settings.url,
-        rules=_rules(settings),
-        limits=Limits(drain_s=settings.drain),
-        push=PushRules(origins=settings.push_to, token=settings.push_token),
-    )
+    try:
+        server = Server(
+            store,
+            host=settings.host,
+            port=settings.port,
+            token=_token(settings),
+            url=settings.url,
+            rules=_rules(settings),
+            limits=Limits(drain_s=settings.drain),
+            push=PushRules(origins=settings.push_to, token=settings.push_token),
+        )
+    except UsageError as error:
+        raise UsageError(in_options(str(error))) from None
     asyncio.run(_serve(server, settings.as_json, stored, shown))
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import click
 
+from ..errors import ResonateStoreError
 from ..protocol.records import TaskState
 from ..protocol.requests import TaskSearch
 from .connection import server_options, speak, target_of
 from .output import emit, emit_json, escaped, note
 from .records import span, table, task_json
+
+_NOT_SERVED: Final = 501
+"""What legacy servers, which keep no list of tasks, and strict ones answer."""
 
 
 @click.group()
@@ -28,7 +32,11 @@ def search(
 ) -> None:
     """List tasks, in the order of their ids."""
     request = TaskSearch(None if state is None else TaskState(state), limit, cursor)
-    reply = speak(target_of(options), lambda asker: asker.done(request))
+    reply = speak(target_of(options), lambda asker: asker.reply(request))
+    if reply.status == _NOT_SERVED:
+        raise ResonateStoreError(f"this server does not list tasks ({_NOT_SERVED})", _NOT_SERVED)
+    if reply.status >= 400:
+        raise ResonateStoreError(f"{reply.error} ({reply.status})", reply.status)
     if as_json:
         emit_json({"tasks": [task_json(task) for task in reply.tasks], "cursor": reply.cursor})
         return

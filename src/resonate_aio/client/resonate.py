@@ -32,6 +32,7 @@ from .wiring import (
     local_server,
     local_store,
     make_core,
+    place_of,
     server_store,
 )
 
@@ -144,6 +145,11 @@ class Resonate(Registering, Starting):
         self._core.grace_s = grace_s
         self._options = NO_OPTIONS
         arguments.set_log_level(log_level)
+
+    def __repr__(self) -> str:
+        """Where it keeps things, and who it is there: never a secret (law 17)."""
+        core = self._core
+        return f"<Resonate {place_of(core.store)}, group {core.group!r}, pid {core.pid!r}>"
 
     @classmethod
     def local(

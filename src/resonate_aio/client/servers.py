@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from ..outage import UnreachableError
 from ..protocol.envelope import message_from_wire
 from ..protocol.requests import Reply, Request
 from ..stores.base import Store
@@ -38,12 +39,7 @@ def store_at(url: str, arguments: ServerArguments) -> Store:
     Raises:
         ValueError: It is no URL of a server.
     """
-    token = arguments.token
-    if token is None and arguments.auth is None:
-        token = os.environ.get("RESONATE_TOKEN") or None
-    auth = arguments.auth
-    if auth is None and "RESONATE_USERNAME" in os.environ:
-        auth = (os.environ["RESONATE_USERNAME"], os.environ.get("RESONATE_PASSWORD", ""))
+    token, auth = _credentials(arguments)
 
     def session(url: str) -> HttpSession:
         return HttpSession(url, token=token, auth=auth)
@@ -63,6 +59,19 @@ def store_at(url: str, arguments: ServerArguments) -> Store:
         )
 
     return EitherStore(session(url), make, ttl_s=ttl_s)
+
+
+def _credentials(
+    arguments: ServerArguments,
+) -> tuple[str | Callable[[], Any] | None, tuple[str, str] | None]:
+    """The token and the basic credentials: what was given, then what the environment says."""
+    token = arguments.token
+    if token is None and arguments.auth is None:
+        token = os.environ.get("RESONATE_TOKEN") or None
+    auth = arguments.auth
+    if auth is None and "RESONATE_USERNAME" in os.environ:
+        auth = (os.environ["RESONATE_USERNAME"], os.environ.get("RESONATE_PASSWORD", ""))
+    return token, auth
 
 
 def current_store(http: HttpSession, *, ttl_s: float) -> RemoteStore:
@@ -97,27 +106,50 @@ def blocking_store(store: Any, source: Any, *, ttl_s: float) -> Store:
     )
 
 
-@asynccontextmanager
-async def asking(url: str, token: str | None) -> AsyncIterator[Ask]:
-    """Carry out single requests at a server of either generation without being its worker.
+class Visitor:
+    """Asks a server of either generation without being its worker."""
 
-    The first request finds out which generation answers.
+    __slots__ = ("_ask", "_http", "_legacy")
+
+    def __init__(self, http: HttpSession, legacy: LegacyStore) -> None:
+        self._http = http
+        self._legacy = legacy
+        self._ask: Ask | None = None
+
+    async def ask(self, request: Request) -> Reply:
+        """The answer to one request; the first one finds out which generation answers.
+
+        Raises:
+            ResonateStoreError: The credentials are refused.
+        """
+        if self._ask is None:
+            is_current = await generation_at(self._http) is Generation.CURRENT
+            self._ask = RemoteCalls(self._http).ask if is_current else self._legacy.call
+        return await self._ask(request)
+
+    async def absence(self) -> str | None:
+        """Why nobody takes a connection there, in the system's words; None if somebody does."""
+        try:
+            async with self._http.stream("/"):
+                return None
+        except UnreachableError as error:
+            return str(error)
+        except (ConnectionError, TimeoutError):  # somebody is there, whatever they say
+            return None
+
+
+@asynccontextmanager
+async def visiting(url: str, arguments: ServerArguments) -> AsyncIterator[Visitor]:
+    """Ask a server single requests, with the credentials that a client would use.
 
     Raises:
         ValueError: It is no URL of a server.
     """
-    http = HttpSession(url, token=token)
+    token, auth = _credentials(arguments)
+    http = HttpSession(url, token=token, auth=auth)
     legacy = LegacyStore(http, lambda decode: SseMessages([], decode))
-    found: list[Ask] = []
-
-    async def ask(request: Request) -> Reply:
-        if not found:
-            is_current = await generation_at(http) is Generation.CURRENT
-            found.append(RemoteCalls(http).ask if is_current else legacy.call)
-        return await found[0](request)
-
     await legacy.open()
     try:
-        yield ask
+        yield Visitor(http, legacy)
     finally:
         await legacy.close()

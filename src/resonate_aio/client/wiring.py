@@ -107,6 +107,13 @@ def is_store_of_release_067(store: Any) -> bool:
     )
 
 
+def place_of(store: Store) -> str:
+    """Where a store keeps things, for people; it shows no secret (law 17)."""
+    if isinstance(store, MemoryStore):
+        return "in memory"
+    return f"in {store.path}" if isinstance(store, SqliteStore) else f"in {store!r}"
+
+
 def server_store(arguments: ServerArguments) -> Store | None:
     """The store of the server that was named, by argument or environment; None for none.
 
@@ -115,7 +122,7 @@ def server_store(arguments: ServerArguments) -> Store | None:
     Raises:
         ValueError: What was named is no URL of a server.
     """
-    url = _server_url(arguments)
+    url = server_url(arguments)
     if url is None:
         return None
     from .servers import store_at  # noqa: PLC0415  its HTTP library takes longer than all of ours
@@ -123,7 +130,7 @@ def server_store(arguments: ServerArguments) -> Store | None:
     return store_at(url, arguments)
 
 
-def _server_url(arguments: ServerArguments) -> str | None:
+def server_url(arguments: ServerArguments) -> str | None:
     """Where the server is: what was given, then what the environment says (C6, C23)."""
     environment = os.environ
     if arguments.url is not None:
@@ -136,7 +143,7 @@ def _server_url(arguments: ServerArguments) -> str | None:
             or "localhost"
         )
         port = arguments.store_port or environment.get("RESONATE_PORT_STORE")
-        if arguments.host is None and port is None and "RESONATE_URL" in environment:
+        if arguments.host is None and port is None and environment.get("RESONATE_URL"):
             return environment["RESONATE_URL"]
         return at_port(host, port or environment.get("RESONATE_PORT") or _PORT)
     if environment.get("RESONATE_URL"):
