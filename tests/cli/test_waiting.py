@@ -98,18 +98,18 @@ def test_where_nobody_is_it_ends_at_once() -> None:
         )
     follow = run("invoke", "x", "--func", "f", "--follow", "-S", url)
     assert (follow.returncode, follow.stderr) == (1, gone.stderr)
-    assert time.monotonic() - began < 9, "three times less than one wait"
+    assert time.monotonic() - began < 20, "three waits would be 30 s"
 
 
 def test_who_is_told_to_wait_says_so_once() -> None:
     (port,) = free_ports(1)
     url = f"http://127.0.0.1:{port}"
-    gone = run("promises", "get", "absent", "--wait", "0.7", "-S", url)
+    gone = run("promises", "get", "absent", "--wait", "1.5", "-S", url)
     assert (gone.returncode, gone.stdout) == (1, "")
     assert gone.stderr == (
         f"Note: no server at {url} (connection refused): start one (`resonate-aio serve`), or "
-        "check --server and RESONATE_URL; asked again until it answers (for 0.7 s at most)\n"
-        f"Error: no Resonate server answered at {url} within 0.7 s\n"
+        "check --server and RESONATE_URL; asked again until it answers (for 1.5 s at most)\n"
+        f"Error: no Resonate server answered at {url} within 1.5 s\n"
     )
 
 
@@ -150,14 +150,14 @@ def test_another_kind_of_server_is_said_in_options() -> None:
         thread.start()
         try:
             url = f"http://127.0.0.1:{other.server_port}"
-            failed = run("promises", "get", "x", "-S", url, "--wait", "0.5")
+            failed = run("promises", "get", "x", "-S", url, "--wait", "1.5")
         finally:
             other.shutdown()
             thread.join(10)
     said, error = failed.stderr.splitlines()
     assert said.startswith(f"Note: no Resonate server answers at {url} (")
     assert "check host, port and path in --server, or in RESONATE_URL" in said
-    assert error == f"Error: no Resonate server answered at {url} within 0.5 s"
+    assert error == f"Error: no Resonate server answered at {url} within 1.5 s"
 
 
 # -- following
@@ -209,7 +209,7 @@ def test_who_follows_waits_through_a_restart(tmp_path: Path) -> None:
 
 
 def test_the_deadline_bounds_what_is_followed() -> None:
-    line = ["invoke", "f", "--func", "f", "--follow", "--wait", "0.3", "--timeout", "1s"]
+    line = ["invoke", "f", "--func", "f", "--follow", "--wait", "0.3", "--timeout", "2s"]
     with served("dev") as server, started(*line, port=server.port) as process:
         until_there(server, "f")
         server.kill()
