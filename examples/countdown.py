@@ -129,7 +129,8 @@ def main() -> int:
     if arguments.child:
         asyncio.run(count(arguments.start))
         return 0
-    with tempfile.TemporaryDirectory(prefix="countdown-") as folder:
+    # A child that was interrupted while it started may still be writing when all is removed.
+    with tempfile.TemporaryDirectory(prefix="countdown-", ignore_cleanup_errors=True) as folder:
         print(f"A durable countdown from {arguments.start}, kept in {DATABASE}:\n")
         if not run_until_killed(folder, arguments.start):
             print("WRONG: the countdown ended before it was killed")

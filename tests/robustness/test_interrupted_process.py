@@ -23,8 +23,10 @@ import resonate_aio
 SOURCE = Path(resonate_aio.__file__).parents[1]
 
 PROGRAM = """
-import asyncio, os, sys, time
+import asyncio, logging, os, sys, time
 from resonate_aio import Resonate
+
+logging.getLogger("asyncio").setLevel(logging.ERROR)  # that a pass took 0.1 s is no news
 
 path, effects, mode = sys.argv[1:4]
 resonate = Resonate.local(path=path)
@@ -165,9 +167,11 @@ def test_asyncio_run_ends_under_a_running_client(tmp_path: Path, after_s: str) -
 
 
 BLOCKING = """
-import asyncio, sys, time
+import asyncio, logging, sys, time
 from resonate_aio import Resonate
 
+if sys.argv[2] == "finish":
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # as above
 path, mode = sys.argv[1:3]
 resonate = Resonate.local(path=path)
 

@@ -1,8 +1,7 @@
 """The worker: which executions this process holds, and what becomes of them.
 
-Starts executions on the scheduler, hears when their promises are settled from outside or
-their leases lost, fulfils, releases, and stops. Its parts take work (`taking`) and wait
-(`waits`).
+Starts executions on the scheduler, hears when their promises are settled from outside or their
+leases lost, fulfils, releases, and stops. Its parts take work (`taking`) and wait (`waits`).
 """
 
 from __future__ import annotations
@@ -275,7 +274,8 @@ class Worker:
         if execution is None or execution.life is not ALIVE:
             return
         assert isinstance(execution, Held)
-        logger.warning("the lease of %r was lost; its frames are dropped", execution.id)
+        level = logging.INFO if self.store.in_process else logging.WARNING  # there S13 is why
+        logger.log(level, "the lease of %r was lost; its frames are dropped", execution.id)
         self.scheduler.interrupts.drop(execution)
         if self._held.get(execution.id) is execution:
             del self._held[execution.id]
