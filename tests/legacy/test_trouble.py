@@ -151,7 +151,8 @@ async def test_an_outcome_the_server_refuses_is_recorded_as_a_small_rejection(
 
     async def meddle(request: web.Request, body: Any) -> web.StreamResponse | None:
         if request.method == "PATCH" and len(str(body)) > 5_000:
-            return web.Response(status=status, text="too large")
+            refusal = {"code": 100 * status, "message": "too large"}
+            return web.json_response({"error": refusal}, status=status)
         return None
 
     server.meddle = meddle
@@ -171,14 +172,35 @@ async def test_arguments_the_server_refuses_are_the_calls_failure(
     task = await hold(store, "r")
 
     async def meddle(request: web.Request, body: Any) -> web.StreamResponse | None:
-        return web.Response(status=413) if len(str(body)) > 5_000 else None
+        return web.Response(status=413) if len(str(body)) > 70_000 else None
 
     server.meddle = meddle
-    made = await create(store, task, record("r.1", "r", target(), data='"' + "x" * 10_000 + '"'))
+    made = await create(store, task, record("r.1", "r", target(), data='"' + "x" * 90_000 + '"'))
     assert isinstance(made, Promise)
     assert made.state is REJECTED
     assert made.param.headers == FP  # a replay finds the same call
     assert "__invoke:r.1" not in server.tasks
+    assert "larger than the server, or a proxy" in str(outcome_error(made))
+
+
+@pytest.mark.parametrize(("status", "size"), [(400, 90_000), (422, 90_000), (413, 10_000)])
+async def test_what_a_proxy_says_of_a_request_is_no_outcome(
+    server: FakeServer, open_store: MakeStore, status: int, size: int
+) -> None:
+    """Law 8: only of a long body is it known that its length is the reason."""
+    store = await open_store()
+    task = await hold(store, "r")
+    await create(store, task, record("r.1", "r"))
+    left = [web.Response(status=status, text="<html>no</html>") for _ in range(3)]
+
+    async def meddle(request: web.Request, body: Any) -> web.StreamResponse | None:
+        return left.pop() if left and request.method == "PATCH" else None
+
+    server.meddle = meddle
+    outcome = await settle(store, task, "r.1", RESOLVED, value("x" * size))
+    assert isinstance(outcome, Promise)
+    assert outcome.state is RESOLVED
+    assert not left
 
 
 # -- 401 and 403: at once, and no hammering

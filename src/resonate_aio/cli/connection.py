@@ -135,9 +135,9 @@ def target_of(options: dict[str, Any]) -> Target:
     token, auth = credentials_of(options)
     # As `Resonate.remote()` reads the environment: what a command asks is what workers work for.
     arguments = server_arguments(url=given, token=token, auth=auth, is_meant=True)
-    url = url_of(arguments)
-    assert url is not None  # a server is meant
     try:
+        url = url_of(arguments)
+        assert url is not None  # a server is meant
         checked_url(url)
     except ValueError as error:
         raise click.UsageError(f"the environment ({_ENVIRONMENT}): {error}") from None

@@ -42,6 +42,9 @@ def check_credentials(auth: Any, token: Any) -> None:
         isinstance(auth, tuple) and len(auth) == 2 and all(isinstance(part, str) for part in auth)
     ):
         raise TypeError(f"auth is a pair (user, password) of strings, got {type(auth).__name__}")
+    if auth is not None and ":" in auth[0]:
+        # By the first colon a server tells the password from the user (RFC 7617).
+        raise ValueError(f"auth: a user name holds no colon, got {auth[0]!r}")
     if token is None or callable(token):
         return
     if not isinstance(token, str):
@@ -193,9 +196,21 @@ def _port(port: Any, what: str) -> str | None:
         return None
     if isinstance(port, bool) or not isinstance(port, int | str):
         raise TypeError(f"{what} is a number or a string of digits, got {port!r}")
-    if not str(port).isascii() or not str(port).isdigit() or not 0 < int(port) < 65_536:
+    return checked_port(str(port), what)
+
+
+def checked_port(port: str, what: str) -> str:
+    """The digits of a port.
+
+    Args:
+        what: The argument or variable it comes from, for the message.
+
+    Raises:
+        ValueError: They are none.
+    """
+    if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65_536:
         raise ValueError(f"{what} is a port from 1 to 65535, got {port!r}")
-    return str(port)
+    return port
 
 
 def host_and_port(serve: Any) -> tuple[str, int]:

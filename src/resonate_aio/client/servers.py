@@ -17,6 +17,8 @@ from ..protocol.requests import Reply, Request
 from ..stores.base import Store
 from ..stores.either import EitherStore
 from ..stores.generations import Generation, generation_at
+from ..stores.http.answers import checked_url
+from ..stores.http.credentials import Credentials, is_token
 from ..stores.http.session import HttpSession
 from ..stores.legacy import LegacyStore
 from ..stores.legacy.messages import poll_endpoints
@@ -26,7 +28,7 @@ from ..stores.remote import RemoteStore
 from ..stores.remote.calls import RemoteCalls
 from ..transports.sse import SseMessages
 from .arguments import ServerArguments
-from .wiring import at_port
+from .wiring import at_port, port_of
 
 _POLL_PORT: Final = "8002"
 
@@ -37,20 +39,22 @@ def store_at(url: str, arguments: ServerArguments) -> Store:
     """The store of the server at this URL, of whichever generation it turns out to be.
 
     Raises:
-        ValueError: It is no URL of a server.
+        ValueError: It is no URL of a server, or credentials of the environment are unusable.
     """
-    token, auth = _credentials(arguments)
+    credentials = _credentials(arguments)
+    _refuse_half_a_pair(arguments)
 
     def session(url: str) -> HttpSession:
-        return HttpSession(url, token=token, auth=auth)
+        return HttpSession(url, credentials=credentials)
 
     ttl_s = arguments.ttl_s
+    poll_url = checked_url(_poll_url(checked_url(url), arguments))
 
     def make(generation: Generation) -> Store:
         http = session(url)
         if generation is Generation.CURRENT:
             return current_store(http, ttl_s=ttl_s)
-        poll = session(_poll_url(url, arguments))
+        poll = session(poll_url)
         return LegacyStore(
             http,
             lambda decode: SseMessages(poll_endpoints(http, poll), decode, rng=http.rng),
@@ -59,19 +63,6 @@ def store_at(url: str, arguments: ServerArguments) -> Store:
         )
 
     return EitherStore(session(url), make, ttl_s=ttl_s)
-
-
-def _credentials(
-    arguments: ServerArguments,
-) -> tuple[str | Callable[[], Any] | None, tuple[str, str] | None]:
-    """The token and the basic credentials: what was given, then what the environment says."""
-    token = arguments.token
-    if token is None and arguments.auth is None:
-        token = os.environ.get("RESONATE_TOKEN") or None
-    auth = arguments.auth
-    if auth is None and "RESONATE_USERNAME" in os.environ:
-        auth = (os.environ["RESONATE_USERNAME"], os.environ.get("RESONATE_PASSWORD", ""))
-    return token, auth
 
 
 def current_store(http: HttpSession, *, ttl_s: float) -> RemoteStore:
@@ -83,13 +74,53 @@ def current_store(http: HttpSession, *, ttl_s: float) -> RemoteStore:
     )
 
 
+def _credentials(arguments: ServerArguments) -> Credentials:
+    """What was given, then what the environment says (C7, C8).
+
+    Raises:
+        ValueError: The environment says what cannot be meant.
+    """
+    environment, token, auth = os.environ, arguments.token, arguments.auth
+    if token is None and auth is None:
+        token = environment.get("RESONATE_TOKEN") or None
+        if token is not None and not is_token(token):
+            raise ValueError("RESONATE_TOKEN holds control characters: a line break at its end?")
+    if token is None and auth is None:
+        auth = _environment_auth()
+    return Credentials(token, auth)
+
+
+def _environment_auth() -> tuple[str, str] | None:
+    user = os.environ.get("RESONATE_USERNAME")
+    if user is None:
+        return None
+    if ":" in user:
+        raise ValueError(f"RESONATE_USERNAME holds no colon, got {user!r}")
+    return user, os.environ.get("RESONATE_PASSWORD", "")
+
+
+def _refuse_half_a_pair(arguments: ServerArguments) -> None:
+    """A password of the environment that nobody would be shown.
+
+    Raises:
+        ValueError: There is one.
+    """
+    environment = os.environ
+    names = ("RESONATE_TOKEN", "RESONATE_USERNAME")
+    is_shown = arguments.token is not None or arguments.auth is not None
+    if is_shown or any(environment.get(name) for name in names):
+        return
+    if environment.get("RESONATE_PASSWORD"):
+        raise ValueError("RESONATE_PASSWORD is set and RESONATE_USERNAME is not: set both")
+
+
 def _poll_url(url: str, arguments: ServerArguments) -> str:
     """Where a legacy server that has no `/poll` route sends its messages from."""
     environment = os.environ
-    port = arguments.message_source_port or environment.get("RESONATE_PORT_MESSAGE_SOURCE")
+    port = arguments.message_source_port or port_of("RESONATE_PORT_MESSAGE_SOURCE")
     host = environment.get("RESONATE_HOST_MESSAGE_SOURCE")
     if host is not None and arguments.host is None and arguments.url is None:
-        return at_port(host, port or _POLL_PORT)
+        return at_port(host, port or _POLL_PORT, "RESONATE_HOST_MESSAGE_SOURCE")
     parts = urlsplit(url)
     name = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     return f"{parts.scheme}://{name}:{port or _POLL_PORT}"
@@ -143,10 +174,9 @@ async def visiting(url: str, arguments: ServerArguments) -> AsyncIterator[Visito
     """Ask a server single requests, with the credentials that a client would use.
 
     Raises:
-        ValueError: It is no URL of a server.
+        ValueError: It is no URL of a server, or a request cannot carry these credentials.
     """
-    token, auth = _credentials(arguments)
-    http = HttpSession(url, token=token, auth=auth)
+    http = HttpSession(url, credentials=_credentials(arguments))
     legacy = LegacyStore(http, lambda decode: SseMessages([], decode))
     await legacy.open()
     try:

@@ -9,6 +9,7 @@ import os
 import uuid
 from contextvars import copy_context
 from typing import Any, Final, Literal
+from urllib.parse import urlsplit
 
 from ..clock import Clock, SystemClock
 from ..runtime.options import ExceptionClasses, exception_classes
@@ -17,7 +18,7 @@ from ..stores.base import Store
 from ..stores.memory import MemoryStore
 from ..stores.sqlite import SqliteStore
 from ..transports.base import MessageSource
-from .arguments import ServerArguments, host_and_port
+from .arguments import ServerArguments, checked_port, host_and_port
 from .core import ClientCore, StoreServer
 from .dependencies import Dependencies
 from .registry import Registry
@@ -135,29 +136,72 @@ def server_url(arguments: ServerArguments) -> str | None:
     environment = os.environ
     if arguments.url is not None:
         return arguments.url
-    if arguments.host is not None or arguments.is_meant:
-        host = (
-            arguments.host
-            or environment.get("RESONATE_HOST_STORE")
-            or environment.get("RESONATE_HOST")
-            or "localhost"
-        )
-        port = arguments.store_port or environment.get("RESONATE_PORT_STORE")
-        if arguments.host is None and port is None and environment.get("RESONATE_URL"):
-            return environment["RESONATE_URL"]
-        return at_port(host, port or environment.get("RESONATE_PORT") or _PORT)
+    if arguments.host is not None:
+        port = arguments.store_port or port_of("RESONATE_PORT_STORE", "RESONATE_PORT") or _PORT
+        return at_port(arguments.host, port, "host")
+    if arguments.is_meant:
+        return _meant_url(arguments.store_port)
     if environment.get("RESONATE_URL"):
         return environment["RESONATE_URL"]
     if environment.get("RESONATE_HOST"):
-        return at_port(environment["RESONATE_HOST"], environment.get("RESONATE_PORT") or _PORT)
+        port = port_of("RESONATE_PORT") or _PORT
+        return at_port(environment["RESONATE_HOST"], port, "RESONATE_HOST")
     return None
 
 
-def at_port(host: str, port: str) -> str:
-    """A URL from a host, with or without a scheme, and a port."""
-    if "://" not in host:
-        host = f"{os.environ.get('RESONATE_SCHEME') or 'http'}://{host}"
-    return f"{host.rstrip('/')}:{port}"
+def _meant_url(port: str | None) -> str:
+    """Where a server is that is wanted and not named."""
+    environment = os.environ
+    port = port or port_of("RESONATE_PORT_STORE")
+    if port is None and environment.get("RESONATE_URL"):
+        return environment["RESONATE_URL"]
+    port = port or port_of("RESONATE_PORT") or _PORT
+    for variable in ("RESONATE_HOST_STORE", "RESONATE_HOST"):
+        if environment.get(variable):
+            return at_port(environment[variable], port, variable)
+    return at_port("localhost", port, "host")
+
+
+def port_of(*variables: str) -> str | None:
+    """The port that the first of these variables names which is set; None where none is.
+
+    Raises:
+        ValueError: It is none.
+    """
+    for variable in variables:
+        port = os.environ.get(variable)
+        if port:
+            return checked_port(port, variable)
+    return None
+
+
+def at_port(host: str, port: str, what: str) -> str:
+    """A URL from a host, with or without a scheme, and a port.
+
+    Args:
+        what: The argument or variable that names the host, for the message.
+
+    Raises:
+        ValueError: The host cannot be followed by a port.
+    """
+    url = host if "://" in host else f"{os.environ.get('RESONATE_SCHEME') or 'http'}://{host}"
+    if not _is_host(url):
+        shown = "" if "@" in host else f", got {host!r}"  # it may hold a password (law 17)
+        raise ValueError(
+            f"{what} is a host, with or without http:// before it, and the port is given apart "
+            f"from it (or give url=){shown}"
+        )
+    return f"{url.rstrip('/')}:{port}"
+
+
+def _is_host(url: str) -> bool:
+    """Whether a port may follow: there is a host at the end, and no port, path or query."""
+    try:
+        parts = urlsplit(url)
+        is_whole = parts.port is None and not parts.netloc.endswith(":")
+    except ValueError:
+        return False
+    return is_whole and bool(parts.hostname) and not (parts.path.strip("/") or parts.query)
 
 
 def make_core(

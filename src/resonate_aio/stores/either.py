@@ -113,26 +113,50 @@ class EitherStore:
         await self._http.close()
 
     async def _find(self) -> None:
-        """Find out which generation answers, and open its store."""
+        """Find the server, and whatever fails tell those who wait for it: nobody else can."""
         while True:
             try:
-                generation = await generation_at(self._http)
+                inner = await self._opened()
                 break
             except ResonateStoreError as error:
                 logger.error("%s", error)
-                self._refused = error
-                self._found.set()
-                self._found.clear()
-                await asyncio.sleep(_REFUSED_S)
+                self._tell_waiting(error)
+            except Exception as error:
+                logger.exception(
+                    "the server at %s cannot be used; this is a bug, please report it",
+                    self._http.url,
+                )
+                self._tell_waiting(
+                    ResonateStoreError(f"the server at {self._http.url} cannot be used: {error!r}")
+                )
+            await asyncio.sleep(_REFUSED_S)
         self._refused = None
-        self._inner = inner = self._make(generation)
-        await inner.open()
-        await self._http.close()
-        logger.info("%s: a server of the %s generation", self._http.url, generation.name.lower())
         self._found.set()
         waiting, self._waiting = self._waiting, []
         for act in waiting:
-            act(inner)
+            try:
+                act(inner)
+            except Exception:
+                # One that is refused must not stop the others.
+                logger.exception("what waited for the server failed; please report it")
+
+    async def _opened(self) -> Store:
+        """Find out which generation answers, and open its store."""
+        generation = await generation_at(self._http)
+        self._inner = inner = self._make(generation)  # `close` closes it, however far this comes
+        try:
+            await inner.open()
+        except Exception:
+            self._inner = None
+            raise
+        await self._http.close()
+        logger.info("%s: a server of the %s generation", self._http.url, generation.name.lower())
+        return inner
+
+    def _tell_waiting(self, error: ResonateStoreError) -> None:
+        self._refused = error
+        self._found.set()
+        self._found.clear()
 
     # -- requests
 

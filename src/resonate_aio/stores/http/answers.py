@@ -22,6 +22,10 @@ from ...errors import ResonateStoreError
 REFUSED: Final = frozenset({401, 403})
 """By these a server refuses credentials."""
 
+TOO_LARGE: Final = 413
+"""By this a server, or a proxy in front of one, refuses a request for its length."""
+
+_LARGE_BYTES: Final = 64 * 1024
 _TOO_MANY: Final = 429
 _NOT_SERVED: Final = 501
 _SHOWN: Final = 200
@@ -100,6 +104,27 @@ def check(url: str, answer: Answer, refusals: frozenset[int]) -> None:
         raise TroubleError("429 too many requests", after_s=retry_after_s(answer), untouched=True)
     if status >= 500 and status != _NOT_SERVED:
         raise TroubleError(f"status {status}{reason_in(answer)}", after_s=retry_after_s(answer))
+
+
+def too_large(answer: Answer, sent_bytes: int) -> str | None:
+    """What to tell who sent a request that is too long, or None if the answer does not say so.
+
+    Servers refuse a long body before they read it, so not in a form of their own, and so do
+    proxies. It counts only of a body that is really long: no proxy that lets anything through
+    stops at less, and one that is set wrong, or stands in for a server that is away, must not
+    decide what becomes of a step (law 8). And only with this status: a bare 400 is what a
+    Resonate server says of a body that was cut on its way, which is to be sent again.
+
+    Args:
+        answer: One that has not the form of a Resonate server's.
+        sent_bytes: The length of the request's body.
+    """
+    if answer.status != TOO_LARGE or sent_bytes < _LARGE_BYTES:
+        return None
+    return (
+        f"a request of {sent_bytes:,} bytes is larger than the server, or a proxy in front of it, "
+        "takes: keep what is large elsewhere, and pass its name"
+    )
 
 
 def in_words(error: OSError) -> str:

@@ -7,21 +7,20 @@ bounded back-off and all of them together with a bounded rate. Only refused cred
 403) are raised, at once. A lane of its own keeps heartbeats from waiting behind other work.
 With `stream`, the same session opens responses without an end.
 
-What an answer says by itself is `http_answers`' affair. This is the only file of the stores
-that knows aiohttp; it knows no promise and no task.
+What an answer says by itself is `answers`' affair, what is shown to the server that of
+`credentials`. This file knows no promise and no task.
 """
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from enum import Enum, auto
+from io import BytesIO
 from random import Random
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import aiohttp
 import msgspec
@@ -32,6 +31,7 @@ from ...errors import ResonateStoreError
 from ...outage import Outage, UnreachableError
 from .answers import (
     REFUSED,
+    TOO_LARGE,
     Answer,
     NoServerError,
     TroubleError,
@@ -40,17 +40,17 @@ from .answers import (
     in_words,
     refusal,
 )
+from .credentials import Credentials, NoTokenError, Token
 from .resolver import Resolver
+from .sockets import lasting_socket
 
 logger = logging.getLogger("resonate_aio.stores.http")
 
 T = TypeVar("T")
-Token = str | Callable[[], str | Awaitable[str]]
-"""A bearer token, or a function that gives the one that is valid now."""
 
 _OK: Final = 200
+_LONG_BYTES: Final = 1024 * 1024
 _ANSWER_LIMIT_BYTES: Final = 256 * 1024 * 1024
-_KEEP_ALIVE: Final = (("TCP_KEEPIDLE", 20), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 4))
 
 
 class Lane(Enum):
@@ -116,10 +116,12 @@ class HttpSession:
         url: Where the server is; a path in it comes before every path asked for.
         token: Bearer token; wins over `auth`. It reaches the server and nothing else.
         auth: User name and password for basic authentication.
+        credentials: The two, shared with other sessions of the client.
         rng: Where the jitter comes from.
 
     Raises:
-        ValueError: The URL is none of http or https, or carries credentials.
+        ValueError: The URL is none of http or https, or carries credentials; or a request
+            cannot carry the token, or the user and password.
     """
 
     def __init__(
@@ -128,12 +130,12 @@ class HttpSession:
         *,
         token: Token | None = None,
         auth: tuple[str, str] | None = None,
+        credentials: Credentials | None = None,
         patience: Patience | None = None,
         rng: Random | None = None,
     ) -> None:
         self._url = checked_url(url)
-        self._token = token
-        self._auth = auth
+        self._credentials = credentials if credentials is not None else Credentials(token, auth)
         self.patience = patience if patience is not None else Patience()
         self.rng = rng if rng is not None else Random()  # noqa: S311  jitter is no secret
         self._session: aiohttp.ClientSession | None = None
@@ -171,7 +173,7 @@ class HttpSession:
         # The semaphore bounds work; a heartbeat or a stream gets a connection whatever is open.
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                limit=0, resolver=self._resolver, socket_factory=_socket
+                limit=0, resolver=self._resolver, socket_factory=lasting_socket
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=True,
@@ -187,13 +189,8 @@ class HttpSession:
             await asyncio.sleep(0)
 
     async def token(self) -> str | None:
-        """The bearer token to use now, or None."""
-        given: Any = self._token() if callable(self._token) else self._token
-        if inspect.isawaitable(given):
-            given = await given
-        if given is not None and not isinstance(given, str):
-            raise ResonateStoreError(f"token gave {type(given).__name__}, not a string")
-        return given
+        """The bearer token to use now, or None; raises as `Credentials.token`."""
+        return await self._credentials.token(self.url, self.patience.answer_s)
 
     # -- exchanges
 
@@ -267,7 +264,7 @@ class HttpSession:
     ) -> Answer:
         session = self._open_session()
         token = await self.token()
-        data = body(token) if callable(body) else body
+        data = _piecewise(body(token) if callable(body) else body)
         sent = self._headers(token, headers)
         if data is not None:
             sent.setdefault("Content-Type", "application/json")
@@ -282,6 +279,8 @@ class HttpSession:
                 allow_redirects=False,  # a redirect must not carry the token away
             ) as response:
                 answer = Answer(response.status, response.headers, await _whole(response))
+                if response.status == TOO_LARGE:  # of the body it reads no more, nor what follows
+                    response.close()
         except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as error:
             raise self._unconnected(error) from error
         except TimeoutError:
@@ -312,11 +311,13 @@ class HttpSession:
 
     @property
     def is_away(self) -> bool:
-        """Whether the log says that the server does not answer."""
-        return self._outage.is_said
+        """Whether the log says that the server does not answer, or cannot be asked."""
+        return self._outage.is_said or self._credentials.outage.is_said
 
     def _say_trouble(self, trouble: TroubleError, what: str) -> None:
         """A warning when trouble begins, then one a minute: not one a request."""
+        if isinstance(trouble, NoTokenError):
+            return  # it is said already, once for all sessions of the client
         is_worth_it = self._outage.failed(asyncio.get_running_loop().time())
         level = logging.WARNING if is_worth_it else logging.DEBUG
         logger.log(level, "%s; asked again until it answers", trouble.told(self.url, what))
@@ -334,11 +335,15 @@ class HttpSession:
         """Open a response without an end; how long it may be silent is the caller's affair.
 
         Raises:
-            UnreachableError: No server takes the connection, which the log was told.
+            UnreachableError: No server takes the connection, or there is no token to show it;
+                the log was told.
             ConnectionError, TimeoutError: It could not be opened, or it broke.
         """
         session = self._open_session()
-        token = await self.token()
+        try:
+            token = await self.token()
+        except NoTokenError as error:
+            raise UnreachableError(error.reason) from error
         sent = self._headers(token, headers)
         sent.setdefault("Accept", "text/event-stream")
         sent.setdefault("Cache-Control", "no-store")
@@ -366,26 +371,18 @@ class HttpSession:
 
     def _headers(self, token: str | None, given: Mapping[str, str] | None) -> dict[str, str]:
         headers = dict(given) if given is not None else {}
-        if token is not None:
-            headers["Authorization"] = f"Bearer {token}"
-        elif self._auth is not None:
-            headers["Authorization"] = aiohttp.encode_basic_auth(*self._auth)
+        shown = self._credentials.header(token)
+        if shown is not None:
+            headers["Authorization"] = shown
         return headers
 
     def _at(self, path: str) -> URL:
         return URL(f"{self._url}{path}", encoded=True)
 
 
-def _socket(address: Any) -> socket.socket:
-    """A socket whose dead peer is noticed, also when nothing is sent on it for hours."""
-    family, kind, protocol = address[:3]
-    made = socket.socket(family, kind, protocol)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in _KEEP_ALIVE:
-        option = getattr(socket, name, None)  # not on every system
-        if option is not None:
-            made.setsockopt(socket.IPPROTO_TCP, option, value)
-    return made
+def _piecewise(body: bytes | None) -> bytes | BytesIO | None:
+    """A body as the HTTP library wants it: a long one is sent bit by bit (law 15)."""
+    return body if body is None or len(body) <= _LONG_BYTES else BytesIO(body)
 
 
 async def _whole(response: aiohttp.ClientResponse) -> bytes:

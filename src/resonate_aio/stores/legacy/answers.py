@@ -15,7 +15,7 @@ import orjson
 
 from ...protocol.fields import FieldError, integer, items, mapping, text
 from ...protocol.records import Promise
-from ..http.answers import Answer, TroubleError
+from ..http.answers import Answer, TroubleError, too_large
 from . import codec
 
 NOT_HERE: Final = 404
@@ -89,8 +89,11 @@ class Told(msgspec.Struct, frozen=True, gc=False):
         return Refused(self.status, codec.refusal_text(self.data), self.maybe_done)
 
 
-def understood(answer: Answer, read: Callable[[Any], Any]) -> Any:
+def understood(answer: Answer, read: Callable[[Any], Any], sent_bytes: int = 0) -> Any:
     """The part of an answer that counts; a refusal's body is kept as it is.
+
+    Args:
+        sent_bytes: The length of the request's body.
 
     Raises:
         TroubleError: It is no answer of this server: a page of somebody between, half a text.
@@ -103,6 +106,8 @@ def understood(answer: Answer, read: Callable[[Any], Any]) -> Any:
             raise TroubleError(f"status {answer.status}, which a legacy server does not send")
         if answer.status == NOT_HERE and not is_refusal(data):
             raise _NoSuchRouteError(codec.refusal_text(data))
+        if answer.status in _BAD and not is_refusal(data):
+            return _too_large(answer, sent_bytes)
         return data
     if isinstance(data, str):
         raise TroubleError(f"an answer that is no JSON: {codec.refusal_text(data)}")
@@ -119,6 +124,21 @@ class _NoSuchRouteError(TroubleError):
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"404 without the form of a legacy server's refusal: {reason}", after_s=1)
+
+
+def _too_large(answer: Answer, sent_bytes: int) -> codec.Rest:
+    """A refusal that is not of the server's own form, in that form.
+
+    Raises:
+        TroubleError: It says nothing about the request.
+    """
+    fault = too_large(answer, sent_bytes)
+    if fault is None:
+        raise TroubleError(
+            f"status {answer.status} without the form of a legacy server's refusal, for a request "
+            f"of {sent_bytes:,} bytes: look at what stands in front of the server"
+        )
+    return {"error": {"message": fault}}
 
 
 def _json(answer: Answer) -> Any:

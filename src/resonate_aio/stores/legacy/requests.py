@@ -38,6 +38,11 @@ told from one that found the promise there (S60)."""
 
 _FENCED: Final = 412
 _NOT_SERVED: Final = 501
+_NOT_HAD: Final[dict[type[Any], str]] = {
+    r.TaskHalt: "halt tasks",
+    r.TaskContinue: "continue tasks",
+    r.TaskSearch: "search tasks",
+}
 _STATES: Final = {
     PromiseState.PENDING: "pending",
     PromiseState.RESOLVED: "resolved",
@@ -91,9 +96,7 @@ class Requests:
             r.TaskSuspend: self._task_suspend,
             r.TaskFulfill: self._task_fulfill,
             r.TaskRelease: self._task_release,
-            r.TaskHalt: self._not_served,
-            r.TaskContinue: self._not_served,
-            r.TaskSearch: self._not_served,
+            **dict.fromkeys(_NOT_HAD, self._not_served),
             r.ScheduleCreate: schedules.create,
             r.ScheduleGet: schedules.get,
             r.ScheduleDelete: schedules.delete,
@@ -116,9 +119,8 @@ class Requests:
 
     async def _not_served(self, request: Any) -> r.Reply:
         """What this generation of the server has no request for (S66)."""
-        return r.Reply(
-            _NOT_SERVED, error=f"a legacy server cannot carry out {type(request).__name__}"
-        )
+        what = _NOT_HAD[type(request)]
+        return r.Reply(_NOT_SERVED, error=f"a legacy server cannot {what}")
 
     # -- promises
 

@@ -311,14 +311,16 @@ class LegacyRest:
         *,
         lane: Lane = Lane.WORK,
     ) -> Told:
+        sent = None if body is None else orjson.dumps(body)
+
         def reading(answer: Answer) -> tuple[int, Any]:
-            return answer.status, understood(answer, read)
+            return answer.status, understood(answer, read, len(sent or b""))
 
         (status, data), maybe_done = await self._http.exchange(
             method,
             path,
             reading,
-            body=None if body is None else orjson.dumps(body),
+            body=sent,
             headers=headers,
             lane=lane,
             refusals=_CREDENTIALS,

@@ -31,7 +31,7 @@ from ...protocol.requests import (
     TaskRelease,
     TaskSuspend,
 )
-from ..http.answers import REFUSED, Answer, TroubleError
+from ..http.answers import REFUSED, TOO_LARGE, Answer, TroubleError, too_large
 from ..http.session import HttpSession, Lane
 
 _PATH: Final = "/"
@@ -82,26 +82,31 @@ class RemoteCalls:
         self, request: Request, lane: Lane, tries: int | None
     ) -> tuple[Reply, bool]:
         """One exchange of envelopes, and whether there may have been an earlier one."""
-        sent = ""
+        sent, sent_bytes = "", 0
 
         def body(token: str | None) -> bytes:
             # A new number for each try: the answer to an earlier one is told apart.
-            nonlocal sent
+            nonlocal sent, sent_bytes
             sent = f"{next(self._correlations):x}"
-            return orjson.dumps(request_to_wire(request, sent, auth=token))
+            written = orjson.dumps(request_to_wire(request, sent, auth=token))
+            sent_bytes = len(written)
+            return written
 
         def read(answer: Answer) -> Reply:
-            return self._read(request, sent, answer)
+            return self._read(request, sent, sent_bytes, answer)
 
         return await self._http.exchange("POST", _PATH, read, body=body, lane=lane, tries=tries)
 
-    def _read(self, request: Request, sent: str, answer: Answer) -> Reply:
+    def _read(self, request: Request, sent: str, sent_bytes: int, answer: Answer) -> Reply:
         try:
             reply = reply_from_wire(request, sent, orjson.loads(answer.body))
         except (FieldError, orjson.JSONDecodeError, RecursionError) as error:
+            fault = too_large(answer, sent_bytes)
+            if fault is not None:
+                return Reply(TOO_LARGE, error=fault)
             raise TroubleError(
-                f"status {answer.status} without an answer of the current protocol "
-                f"({error}); is it a Resonate server?"
+                f"status {answer.status} for {sent_bytes:,} bytes, without an answer of the "
+                f"current protocol ({error}); is it a Resonate server?"
             ) from error
         # Some servers answer 200 to every POST and say in the envelope what it came to.
         if reply.status in REFUSED:

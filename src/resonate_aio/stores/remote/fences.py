@@ -32,6 +32,7 @@ from ...protocol.requests import (
     TaskFulfill,
 )
 from ..base import LOST, Acked, Refusal
+from ..http.answers import TOO_LARGE
 
 logger = logging.getLogger("resonate_aio.stores.remote")
 
@@ -41,7 +42,10 @@ Work = Callable[[], Coroutine[Any, Any, Promise | Refusal]]
 
 _DONE: Final = 200
 _CONFLICT: Final = 409
-_BAD: Final = frozenset({400, 413, 422})
+_ODD: Final = frozenset({400, 422})
+"""What is wrong may be how it is asked: written otherwise it may be taken."""
+
+_BAD: Final = frozenset({*_ODD, TOO_LARGE})
 _REFUSED_FIRST_S: Final = 5.0
 _REFUSED_MOST_S: Final = 60.0
 
@@ -135,7 +139,7 @@ class RemoteFences:
         if held is None:
             return LOST
         work = partial(self._create, id, held, promise)
-        self._begin(held, work, acked, context)
+        self._begin(id, held, work, acked, context)
         return None
 
     def settle(
@@ -151,7 +155,7 @@ class RemoteFences:
         if held is None:
             return LOST
         work = partial(self._settle, id, held, request)
-        self._begin(held, work, acked, context)
+        self._begin(id, held, work, acked, context)
         return None
 
     def fulfill(
@@ -162,7 +166,7 @@ class RemoteFences:
         if held is None:
             return LOST
         work = partial(self._fulfill, id, held, state, value)
-        self._begin(held, work, acked, context, before=list(held.under_way))
+        self._begin(id, held, work, acked, context, before=list(held.under_way))
         return None
 
     def of(self, id: str, version: int) -> Held | None:
@@ -172,6 +176,7 @@ class RemoteFences:
 
     def _begin(
         self,
+        id: str,
         held: Held,
         work: Work,
         acked: Acked | None,
@@ -185,24 +190,29 @@ class RemoteFences:
         held.under_way.add(task)
         task.add_done_callback(held.under_way.discard)
         # From the loop, not from the task: a body may go on in place.
-        task.add_done_callback(partial(self._ended, acked, context), context=ContextVars())
+        task.add_done_callback(
+            partial(self._ended, id, held, acked, context), context=ContextVars()
+        )
 
-    def _ended(self, acked: Acked | None, context: Any, task: Write) -> None:
+    def _ended(self, id: str, held: Held, acked: Acked | None, context: Any, task: Write) -> None:
         self._tasks.discard(task)
         if task.cancelled():
             return
         error = task.exception()
         if error is not None:
-            logger.error("a write failed; this is a bug, please report it", exc_info=error)
-        elif acked is not None:
-            acked(context, task.result())
+            logger.error(
+                "a write of %r failed; this is a bug, please report it", id, exc_info=error
+            )
+            self._gone(id, held.version)  # without an answer it would hang, and keep its lease
+        if acked is not None:
+            acked(context, LOST if error is not None else task.result())
 
     # -- creating
 
     async def _create(self, id: str, held: Held, promise: Promise) -> Promise | Refusal:
         create = await self._dressed(held, promise)
         reply = await self._written(id, held, create)
-        if reply.status in _BAD and create.tags.get(TARGET) == PARKED:
+        if reply.status in _ODD and create.tags.get(TARGET) == PARKED:
             plain = {name: text for name, text in create.tags.items() if name != TARGET}
             create = PromiseCreate(create.id, create.timeout_at_ms, create.param, plain)
             reply = await self._written(id, held, create)
@@ -275,7 +285,7 @@ class RemoteFences:
         reply = await self._patiently(TaskFence(id, held.fence, action))
         if reply.inner is not None:
             reply = reply.inner
-        if is_foreign and reply.status in _BAD:
+        if is_foreign and reply.status in _ODD:
             reply = await self._patiently(action)
             if reply.status == _DONE:
                 self._fences_foreign = False

@@ -22,6 +22,7 @@ logger = logging.getLogger("resonate_aio.stores.remote")
 
 _DONE: Final = 200
 _BAD: Final = 400
+_TOO_LARGE: Final = 413
 _ABSENT: Final = 404
 _NO_ANSWER: Final = 503
 _AGAIN_S: Final = 15.0
@@ -103,4 +104,8 @@ class RemoteServer:
         if reply.status == _BAD and len(request.tasks) > 1:
             # By the server's reading of the ids these are several origins: one by one, then.
             return await self._all(TaskHeartbeat(request.pid, (task,)) for task in request.tasks)
+        if reply.status == _TOO_LARGE and len(request.tasks) > 1:
+            half = len(request.tasks) // 2
+            parts = request.tasks[:half], request.tasks[half:]
+            return await self._all(TaskHeartbeat(request.pid, part) for part in parts)
         return reply
