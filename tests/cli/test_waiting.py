@@ -70,16 +70,21 @@ def test_host_and_port_reach_a_server(server: Served, command: Command) -> None:
     assert server.ask(r.PromiseGet("env"))[0] == 200
 
 
-@pytest.mark.parametrize("env", [{"RESONATE_PORT": "x"}, {"RESONATE_URL": "garbage"}])
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("RESONATE_PORT", "x", "RESONATE_PORT is a port from 1 to 65535, got 'x'"),
+        ("RESONATE_URL", "garbage", "is no URL such as http://host:port"),
+    ],
+)
 def test_what_the_environment_cannot_mean_is_said_of_it(
-    env: dict[str, str], command: Command, monkeypatch: pytest.MonkeyPatch
+    name: str, value: str, told: str, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in env.items():
-        monkeypatch.setenv(name, value)
+    monkeypatch.setenv(name, value)
     wrong = command("promises", "get", "x", server_url=None)
     assert wrong.exit_code == 2
     assert "Error: the environment (RESONATE_URL, or RESONATE_HOST, " in wrong.stderr
-    assert "is no URL such as http://host:port" in wrong.stderr
+    assert told in wrong.stderr
 
 
 # -- how long

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from resonate_aio import Resonate
-from resonate_aio.stores.http.session import HttpSession
 from resonate_aio.stores.http.credentials import Credentials
+from resonate_aio.stores.http.session import HttpSession
 
 URL = "http://localhost:8001"
 

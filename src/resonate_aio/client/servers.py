@@ -106,9 +106,8 @@ def _refuse_half_a_pair(arguments: ServerArguments) -> None:
         ValueError: There is one.
     """
     environment = os.environ
-    names = ("RESONATE_TOKEN", "RESONATE_USERNAME")
     is_shown = arguments.token is not None or arguments.auth is not None
-    if is_shown or any(environment.get(name) for name in names):
+    if is_shown or environment.get("RESONATE_TOKEN") or "RESONATE_USERNAME" in environment:
         return
     if environment.get("RESONATE_PASSWORD"):
         raise ValueError("RESONATE_PASSWORD is set and RESONATE_USERNAME is not: set both")
