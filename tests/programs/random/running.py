@@ -313,14 +313,14 @@ class Runner:
             return "late"
 
     async def _cancelled(self, ctx: Context, node: Cancelled, trace: Trace) -> Any:
+        before = _cancels()
         helper = asyncio.create_task(self._part(ctx, node.body, list(trace)))
         await ctx.sleep(node.after_s)
         helper.cancel()
         try:
             return ["ended", await helper]
         except asyncio.CancelledError:
-            own = asyncio.current_task()
-            if not helper.cancelled() or (own is not None and own.cancelling()):
+            if not helper.cancelled() or _cancels() > before:
                 raise  # this one was cancelled, too: asyncio shows both as one
             return "cancelled"
 
@@ -349,6 +349,12 @@ class Runner:
         except TimeoutError:
             return "limit"
         return "resolved"
+
+
+def _cancels() -> int:
+    """How often this task was cancelled; a group that failed may have left some behind."""
+    task = asyncio.current_task()
+    return task.cancelling() if task is not None else 0
 
 
 _RUN: dict[type[Node], Callable[[Runner, Context, Any, Trace], Awaitable[Any]]] = {
