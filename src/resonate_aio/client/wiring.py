@@ -112,7 +112,10 @@ def place_of(store: Store) -> str:
     """Where a store keeps things, for people; it shows no secret (law 17)."""
     if isinstance(store, MemoryStore):
         return "in memory"
-    return f"in {store.path}" if isinstance(store, SqliteStore) else f"in {store!r}"
+    if isinstance(store, SqliteStore):
+        return f"in {store.path}"
+    url = getattr(store, "url", None)  # its class is not loaded for those who need none
+    return f"at {url}" if isinstance(url, str) else f"in {store!r}"
 
 
 def server_store(arguments: ServerArguments) -> Store | None:

@@ -58,6 +58,11 @@ class EitherStore:
         return repr(self._inner) if self._inner is not None else f"<EitherStore {self._http.url}>"
 
     @property
+    def url(self) -> str:
+        """The server it was pointed at."""
+        return self._http.url
+
+    @property
     def inner(self) -> Store | None:
         """The store of the generation that answered; None before."""
         return self._inner
