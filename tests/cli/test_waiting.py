@@ -59,7 +59,7 @@ def test_the_environment_means_what_it_means_to_the_library(
     for name, value in env.items():
         monkeypatch.setenv(name, value)
     assert target_of(dict(NOTHING)).url == url
-    assert f"{url}>" in repr(Resonate.remote())
+    assert f"at {url}," in repr(Resonate.remote())
     assert target_of({**NOTHING, "url": "http://given:9"}).url == "http://given:9"
 
 
