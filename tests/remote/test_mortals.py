@@ -26,6 +26,7 @@ POINTS = 4
 
 LONG = {
     "answer_or_reminder",
+    "cut_before_more_arrived",
     "detached",
     "generator_detached",
     "generator_sleep",
