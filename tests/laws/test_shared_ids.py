@@ -11,10 +11,11 @@ import pytest
 
 from resonate_aio import Context, Resonate
 from resonate_aio.errors import ResonateCanceledError, ResonateError
+from resonate_aio.protocol.records import Promise
 from resonate_aio.retry_policies import Never
 from resonate_aio.stores.memory import MemoryStore
 from resonate_aio.stores.sqlite import SqliteStore
-from resonate_aio.testing import crash_everywhere
+from resonate_aio.testing import crash_everywhere, simulated
 
 STORES = ["memory", "sqlite"]
 
@@ -345,3 +346,46 @@ async def test_a_client_goes_on_with_what_another_ran(store: str, tmp_path: Path
         assert await joined.result(timeout=5) == 6
 
     assert max(naps.values()) == 1
+
+
+class SlowToLoad(MemoryStore):
+    """What is recorded of an execution takes a while to read."""
+
+    async def load(self, root: str) -> list[Promise]:
+        await asyncio.sleep(0.2)
+        return await super().load(root)
+
+
+@simulated
+async def test_who_gives_up_before_it_has_taken_over_runs_nothing(resonate: Resonate) -> None:
+    """Laws 9, 16: the next one takes over at once, and nothing is left of the first."""
+    runs = Runs()
+    clock = resonate._core.clock
+    client = Resonate(store=SlowToLoad(clock=clock), clock=clock)
+
+    async def slow(ctx: Context) -> str:
+        with runs:
+            return "".join([await ctx.run(step, c) for c in "abc"])
+
+    async def step(ctx: Context, c: str) -> str:
+        await asyncio.sleep(1)
+        return c
+
+    @client.register
+    async def flow(ctx: Context, limit_s: float) -> str:
+        try:
+            async with ctx.timeout(limit_s):
+                return await ctx.run(slow).options(id="shared")
+        except TimeoutError:
+            await ctx.sleep(0.15)
+            return "gave up"
+
+    async with client:
+        first = await client.begin_run("first", flow, 0.5).created()
+        await asyncio.sleep(0.1)
+        second = client.begin_run("second", flow, 0.5)
+        third = client.begin_run("third", flow, 100.0)
+        outcomes = [await handle for handle in (first, second, third)]
+
+    assert outcomes == ["gave up", "gave up", "abc"]
+    assert runs.begun == 2, "by the first, then by the third"

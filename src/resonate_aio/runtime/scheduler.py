@@ -182,8 +182,10 @@ class Scheduler:
             return
         if self.stopping is not None:
             return
-        if call.child is not None or call.cancelled_by is not None or parent.is_dead:
-            return  # it runs, or who asked for it was ended meanwhile
+        if call.child is not None or call.cancelled_by is not None:
+            return  # it runs, or is being cancelled
+        if call.closed or parent.is_dead:
+            return  # it was given up, or who asked for it was ended meanwhile
         variables = call.variables if call.variables is not None else copy_context()
         call.variables = None
         owner = call.promise_id if call.promise_id != call.id else parent.owner

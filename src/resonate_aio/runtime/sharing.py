@@ -106,7 +106,7 @@ class Sharing:
         except ResonateError as error:
             self._scheduler.executions.stopped(execution, error)
             return
-        if not _is_run(call):
+        if self._runners.by_id.get(call.promise_id) is not call or not _is_run(call):
             return
         execution.remember_below(call.promise_id, records)
         found = [record for record in records if record.id == call.promise_id]
@@ -171,8 +171,10 @@ def _held(call: DurableCall[Any]) -> Held:
 
 
 def _is_run(call: DurableCall[Any]) -> bool:
-    """Whether the call runs its function, or will."""
-    return call.state is ASKED and not call.cut and not call.home.is_dead and _may_run(call)
+    """Whether the call runs its function, or will; while its client stops, until it is let go."""
+    if call.home.scheduler.loop.is_closed():
+        return False
+    return call.state is ASKED and not call.cut and not call.home.is_dead
 
 
 def _may_run(call: DurableCall[Any]) -> bool:

@@ -18,6 +18,9 @@ from .held import Held
 if TYPE_CHECKING:
     from .worker import Worker
 
+_AT_A_TIME: Final = 64
+"""How many leases are given back in one pass of the loop (law 15)."""
+
 _PASSES: Final = 1000
 _PASSES_EACH: Final = 4
 """Loop passes in which cancels are carried to frames; a pass carries many, or a slow one."""
@@ -73,8 +76,9 @@ class Stopping:
                 self._busy.pop(execution, None)
             self._give_back(list(rested))
         taking = worker.taking
-        if taking and not worker.store.in_process:  # a lease that comes now has to go back
-            await asyncio.wait(taking, timeout=max(until_s - worker.loop.time(), 0))
+        if taking:  # a lease that comes now has to go back: here it would last for ever
+            patience_s = self._stop_s if worker.store.in_process else until_s - worker.loop.time()
+            await asyncio.wait(taking, timeout=max(patience_s, 0))
         self._give_back(list(self._held.values()))
 
     async def frames_end(self, dropped: list[Held]) -> None:
@@ -105,9 +109,17 @@ class Stopping:
             await asyncio.sleep(0)
 
     async def release(self) -> None:
-        """Give every lease back; a server that cannot be reached finds out by itself."""
-        for execution in self._to_release:
-            await self._worker.release(execution)
+        """Give every lease back, in bounded time.
+
+        A server that cannot be reached finds out by itself; a file that cannot be written holds
+        no lease longer than this process has it open.
+        """
+        context = self._worker.variables.copy()
+        for number, execution in enumerate(self._to_release, start=1):
+            release = self._worker.release(execution)
+            self._releases.add(self._worker.loop.create_task(release, context=context))
+            if number % _AT_A_TIME == 0:
+                await asyncio.sleep(0)
         self._to_release.clear()
         if self._releases:
             await asyncio.wait(self._releases, timeout=self._stop_s)
