@@ -13,6 +13,7 @@ import pytest
 from resonate_aio import Context, Resonate
 from resonate_aio.runtime.settings import Settings
 from resonate_aio.stores.sqlite import SqliteStore, commits
+from resonate_aio.stores.sqlite.jobs import Batch
 
 pytestmark = pytest.mark.law
 
@@ -80,14 +81,14 @@ async def test_many_are_given_back_with_few_commits(tmp_path: Path) -> None:
     for handle in handles:
         await handle.created()
     count = 0
-    commit = commits.Batch.step
+    commit = Batch.step
 
-    def counted(self: commits.Batch, connection: sqlite3.Connection) -> bool:
+    def counted(self: Batch, connection: sqlite3.Connection) -> bool:
         nonlocal count
         count += 1
         return commit(self, connection)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(commits.Batch, "step", counted)
+        patch.setattr(Batch, "step", counted)
         await resonate.stop()
     assert count < 30

@@ -274,6 +274,7 @@ async def clear(store: MemoryStore, wire: Wire) -> None:
     machine = store.machine
     for records in (machine.promises, machine.tasks, machine.schedules, machine.branches):
         records.clear()
+    machine.in_order = []
     for more in (machine.callbacks, machine.listeners, machine.dispatched, machine.watched):
         more.clear()
     for id in ("b", "c"):

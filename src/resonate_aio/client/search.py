@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from typing import Any, Generic, TypeVar
 
@@ -60,6 +61,7 @@ class Search(Generic[T]):
             cursor = page.cursor
             if cursor is None:
                 return
+            await asyncio.sleep(0)  # a store in memory answers at once: others go on meanwhile
 
 
 def check_page(limit: Any, cursor: Any) -> None:

@@ -318,6 +318,7 @@ class PromiseMachine(State):
     def forget_all(self, settled: Iterable[Promise]) -> None:
         """Drop settled promises and their fulfilled tasks from memory, as `forget` does."""
         promises = self.promises
+        self.in_order = []
         for promise in settled:
             if promise.tags:
                 self.forget(promise.id)
@@ -337,6 +338,7 @@ class PromiseMachine(State):
         if promise.state is PENDING or (task is not None and task.state is not TASK_FULFILLED):
             raise ValueError(f"promise {id!r} is {promise.state}: only settled ones are forgotten")
         del self.promises[id]
+        self.in_order = []
         self.tasks.pop(id, None)
         branch = promise.tags.get("resonate:branch")
         if branch is not None:

@@ -16,7 +16,7 @@ from ..protocol.requests import (
     PromiseSettle,
     Reply,
 )
-from .search import search_promises
+from .search import after, search_promises
 from .state import State
 from .transitions import PENDING, create, settle, touch
 
@@ -79,7 +79,7 @@ def promise_register_listener(state: State, request: PromiseRegisterListener, no
 
 def promise_search(state: State, request: PromiseSearch, now_ms: int) -> Reply:
     """List the promises in memory by state and tags."""
-    return search_promises(state.promises.values(), request, now_ms)
+    return search_promises(after(state, request.cursor), request, now_ms)
 
 
 def asked(request: PromiseCreate, now_ms: int) -> Promise:

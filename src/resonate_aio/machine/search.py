@@ -1,21 +1,20 @@
-"""Searches, as pure functions over any iterable of records in any order.
+"""Searches, as pure functions over records.
 
-The machine feeds them what it has in memory; a store that keeps settled promises elsewhere
-may feed them its rows and get the same pages. Filters judge projected records, for every
-reply shows those (C8).
+The machine feeds them what it has in memory, in the order of the ids where there may be many.
+Filters judge projected records, for every reply shows those (C8).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping
 from heapq import nsmallest
-from typing import TypeVar
+from itertools import islice
 
 from ..protocol.records import Promise, Schedule, Task, TaskState
 from ..protocol.requests import PromiseSearch, Reply, ScheduleSearch, TaskSearch
+from .state import State
 from .transitions import TASK_FULFILLED, projected
-
-R = TypeVar("R", Promise, Task, Schedule)
 
 
 def has_tags(tags: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
@@ -23,54 +22,67 @@ def has_tags(tags: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
     return wanted.items() <= tags.items()
 
 
-def page(records: Iterable[R], limit: int) -> tuple[tuple[R, ...], str | None]:
-    """The first `limit` records in id order, and the cursor when more remain."""
-    found = nsmallest(limit + 1, records, key=lambda record: record.id)
-    if len(found) <= limit:
-        return tuple(found), None
-    return tuple(found[:limit]), found[limit - 1].id
+def after(state: State, cursor: str | None) -> Iterator[Promise]:
+    """The promises with a greater id than the cursor's, in order (law 15: not all of them)."""
+    if len(state.in_order) != len(state.promises):
+        state.in_order = sorted(state.promises)
+    in_order, promises = state.in_order, state.promises
+    for at in range(bisect_right(in_order, cursor or ""), len(in_order)):
+        yield promises[in_order[at]]
 
 
 def search_promises(records: Iterable[Promise], request: PromiseSearch, now_ms: int) -> Reply:
-    """One page of the promises that the request asks for, projected."""
-    after = request.cursor or ""
+    """One page of the promises that the request asks for, projected.
+
+    Args:
+        records: Those after its cursor, in order of their ids.
+    """
     found = (
         shown
         for promise in records
-        if promise.id > after and has_tags(promise.tags, request.tags)
+        if has_tags(promise.tags, request.tags)
         for shown in (projected(promise, now_ms),)
         if request.state is None or shown.state is request.state
     )
-    promises, cursor = page(found, request.limit)
-    return Reply(200, promises=promises, cursor=cursor)
+    page = tuple(islice(found, request.limit + 1))
+    if len(page) <= request.limit:
+        return Reply(200, promises=page)
+    return Reply(200, promises=page[:-1], cursor=page[-2].id)
 
 
 def search_tasks(
-    records: Iterable[Task], promises: Mapping[str, Promise], request: TaskSearch, now_ms: int
+    promises: Iterable[Promise], tasks: Mapping[str, Task], request: TaskSearch, now_ms: int
 ) -> Reply:
-    """One page of the tasks that the request asks for, projected."""
-    after = request.cursor or ""
+    """One page of the tasks that the request asks for, projected.
+
+    Args:
+        promises: Those after its cursor, in order of their ids.
+    """
     found = (
         shown
-        for task in records
-        if task.id > after
-        for shown in (view(task, promises.get(task.id), now_ms),)
+        for promise in promises
+        if (task := tasks.get(promise.id)) is not None
+        for shown in (view(task, promise, now_ms),)
         if request.state is None or shown.state is request.state
     )
-    tasks, cursor = page(found, request.limit)
-    return Reply(200, tasks=tasks, cursor=cursor)
+    page = tuple(islice(found, request.limit + 1))
+    if len(page) <= request.limit:
+        return Reply(200, tasks=page)
+    return Reply(200, tasks=page[:-1], cursor=page[-2].id)
 
 
 def search_schedules(records: Iterable[Schedule], request: ScheduleSearch) -> Reply:
     """One page of the schedules whose promise tags include the wanted ones."""
-    after = request.cursor or ""
+    after_id = request.cursor or ""
     found = (
         schedule
         for schedule in records
-        if schedule.id > after and has_tags(schedule.promise_tags, request.tags)
+        if schedule.id > after_id and has_tags(schedule.promise_tags, request.tags)
     )
-    schedules, cursor = page(found, request.limit)
-    return Reply(200, schedules=schedules, cursor=cursor)
+    page = tuple(nsmallest(request.limit + 1, found, key=lambda schedule: schedule.id))
+    if len(page) <= request.limit:
+        return Reply(200, schedules=page)
+    return Reply(200, schedules=page[:-1], cursor=page[-2].id)
 
 
 def view(task: Task, promise: Promise | None, now_ms: int) -> Task:

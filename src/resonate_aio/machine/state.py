@@ -29,6 +29,7 @@ class State:
         "changed_schedules",
         "deadlines",
         "dispatched",
+        "in_order",
         "listeners",
         "outbox",
         "overdue",
@@ -47,6 +48,8 @@ class State:
         self.retry_timeout_ms = retry_timeout_ms
         self.promises: dict[str, Promise] = {}
         self.tasks: dict[str, Task] = {}
+        self.in_order: list[str] = []
+        """Promise ids as a search put them in order; emptied when one is forgotten."""
         self.schedules: dict[str, Schedule] = {}
         self.callbacks: dict[str, dict[str, None]] = {}
         """Awaited promise id -> ids of the tasks it wakes."""

@@ -28,7 +28,7 @@ from ..protocol.requests import (
 )
 from ..protocol.validation import refusal
 from .promises import absent, add_callback, asked, internal, promise_create, promise_settle
-from .search import search_tasks
+from .search import after, search_tasks
 from .state import State
 from .transitions import (
     PENDING,
@@ -207,7 +207,7 @@ def task_continue(state: State, request: TaskContinue, now_ms: int) -> Reply:
 
 def task_search(state: State, request: TaskSearch, now_ms: int) -> Reply:
     """List the tasks in memory by state."""
-    return search_tasks(state.tasks.values(), state.promises, request, now_ms)
+    return search_tasks(after(state, request.cursor), state.tasks, request, now_ms)
 
 
 def refuse_unless_held(state: State, id: str, version: int, now_ms: int) -> Reply | None:
