@@ -258,7 +258,7 @@ def test_a_schedule_whose_next_promise_has_a_broken_row_is_set_aside(
     asyncio.run(look())
     assert rows(path, ["tick"]) == before
     said = [r.getMessage() for r in caplog.records]
-    assert sum("schedule 'bad'" in text for text in said) == 1
+    assert sum("schedule 'bad'" in text and "cannot be read" in text for text in said) == 1
     assert sum("promise 'tick' is set" in text for text in said) == 1
 
 
