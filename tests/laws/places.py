@@ -11,19 +11,19 @@ from .edits import Body, Edit, Flow, charge, old, reserve, ship
 Options = dict[str, Any]
 
 
-def placed(kind: str, **options: Any) -> Flow:
+def placed(kind: str, amount: int = 10, **options: Any) -> Flow:
     """A program that says of its second call where its outcome is kept."""
 
     async def kept(ctx: Context) -> list[Any]:
         first = await ctx.run(reserve, "42")
         call = ctx.rpc if kind == "rpc" else ctx.run
-        second = await call(charge, 10).options(**options)
+        second = await call(charge, amount).options(**options)
         go = await ctx.promise(id="go")
         return [first, second, await go, await ctx.run(ship, "42")]
 
     def g_kept(ctx: Context) -> Body:
         first = yield ctx.run(reserve, "42")
-        second = yield ctx.run(charge, 10).options(**options)
+        second = yield ctx.run(charge, amount).options(**options)
         go = yield ctx.promise(id="go")
         return [first, second, (yield go), (yield ctx.run(ship, "42"))]
 
@@ -55,28 +55,51 @@ PLACES: list[tuple[str, Options, Options, str, str]] = [
     ("durable=False added", {}, {"durable": False}, _KEPT, _NOT_KEPT),
     ("id for durable=False", {"id": "E"}, {"durable": False}, _UNDER_E, _NOT_KEPT),
 ]
-MOVED = [
-    Edit(
-        f"{kind}: {what}",
-        placed(kind, **before),
-        placed(kind, **after),
-        ("'order.2'", "of 'charge' version", f"was recorded {old_place}", f"for it {new_place}"),
-    )
-    for kind in ("run", "rpc", "generator")
-    for what, before, after, old_place, new_place in PLACES
-    if kind != "rpc" or "durable" not in what
-] + [
-    Edit(
-        f"promise: {what}",
-        old,
-        waits_for(id),
-        ("'order.3' (promise)", "was recorded under the explicit id 'go'", f"for it {new_place}"),
-    )
-    for what, id, new_place in [
-        ("explicit id removed", None, _NO_ID),
-        ("explicit id changed", "F", _UNDER_F),
+_ELSEWHERE: list[tuple[str, Options]] = [(_UNDER_E, {"id": "E"}), (_NOT_KEPT, {"durable": False})]
+MOVED = (
+    [
+        Edit(
+            f"{kind}: {what}",
+            placed(kind, **before),
+            placed(kind, **after),
+            (
+                "'order.2'",
+                "of 'charge' version",
+                f"was recorded {old_place}",
+                f"for it {new_place}",
+            ),
+        )
+        for kind in ("run", "rpc", "generator")
+        for what, before, after, old_place, new_place in PLACES
+        if kind != "rpc" or "durable" not in what
     ]
-]
+    + [
+        Edit(
+            f"promise: {what}",
+            old,
+            waits_for(id),
+            (
+                "'order.3' (promise)",
+                "was recorded under the explicit id 'go'",
+                f"for it {new_place}",
+            ),
+        )
+        for what, id, new_place in [
+            ("explicit id removed", None, _NO_ID),
+            ("explicit id changed", "F", _UNDER_F),
+        ]
+    ]
+    + [
+        Edit(
+            f"{kind}: other arguments {where}",
+            placed(kind, **options),
+            placed(kind, amount=99, **options),
+            ("'order.2' (run of 'charge'", "recorded with arguments [10]", "now passes [99]"),
+        )
+        for kind in ("run", "generator")
+        for where, options in _ELSEWHERE
+    ]
+)
 KEPT_ANYWAY = Edit(
     "async: not durable, but under an explicit id",
     placed("run", id="E"),

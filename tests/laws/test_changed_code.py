@@ -285,3 +285,32 @@ def test_ask_is_missed_where_a_body_is_held_again_further_on() -> None:
     message, took_s = lives.run(second)
     assert "no longer makes call 'order.1'" in message
     assert 29 < took_s < 70
+
+
+async def echo(ctx: Context, text: str) -> str:
+    return text
+
+
+def test_long_arguments_are_not_kept_for_the_sake_of_a_message() -> None:
+    """S43: changed ones are noticed all the same, and the message does not show nothing."""
+    lives = Lives()
+
+    def flow(text: str) -> Any:
+        async def flow(ctx: Context) -> None:
+            await ctx.run(echo, text).options(durable=False)
+            await ctx.sleep(500)
+
+        return flow
+
+    async def first(resonate: Resonate) -> None:
+        resonate.register(flow("a" * 1000), name="flow")
+        resonate.run("f", "flow")
+        await die(100)
+
+    async def second(resonate: Resonate) -> Any:
+        resonate.register(flow("b" * 1000), name="flow")
+        with pytest.raises(NonDeterminismError, match=r"other arguments, too long .* passes .*bbb"):
+            await resonate.run("f", "flow")
+
+    lives.crash(first)
+    lives.run(second)

@@ -1,6 +1,16 @@
 """The corpus of programs that the laws are stated over; see `base` for what a program is."""
 
-from . import concurrent, generators, interrupted, mixed, outside, seeds, sequential, shared
+from . import (
+    concurrent,
+    generators,
+    interrupted,
+    mixed,
+    not_durable,
+    outside,
+    seeds,
+    sequential,
+    shared,
+)
 from .base import FAR_FUTURE_MS, FOREVER_S, PROGRAMS, Program, World, program
 
 __all__ = [
@@ -13,6 +23,7 @@ __all__ = [
     "generators",
     "interrupted",
     "mixed",
+    "not_durable",
     "outside",
     "program",
     "seeds",

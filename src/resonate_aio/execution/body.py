@@ -18,6 +18,7 @@ from .branch import Branch
 from .call import ASKED, CALLED, ENDED, GIVEN, TIMEOUT, Call, CallersCancel, Wait
 from .interruptions import NOTHING, Input, Interruptible
 from .log import INTERRUPTION, Batch, Recorded
+from .volatile import Ending, endings_in, member_of
 
 if TYPE_CHECKING:
     from .execution import Execution
@@ -48,6 +49,7 @@ class Body(Interruptible):
     is_dead: bool = False
     _positions: dict[str, int] | None = None
     _owed: dict[int, int] | None = None
+    _endings: dict[str, Ending] | None = None
     _made: Call | None = None
     idle: dict[Call, None] | None = None
 
@@ -78,6 +80,16 @@ class Body(Interruptible):
         self._logged_interruptions = {
             member for batch in self._log for member in batch if member.startswith(INTERRUPTION)
         }
+
+    def ending_of(self, call: Call) -> Ending | None:
+        """How the log says that this call ended; None where it does not."""
+        if self._log is None:
+            return None
+        if self._endings is None:
+            self._endings = endings_in(self._log)
+        ending = self._endings.get(call.suffix)
+        # Of the Promise of a `begin_*` only the wait ended: the work goes on (S10).
+        return None if ending is Ending.CUT and not call.direct else ending
 
     # -- asking ------------------------------------------------------------------------
 
@@ -144,7 +156,7 @@ class Body(Interruptible):
                 self.unawaited_failures = {}
             self.unawaited_failures[call.suffix] = call
         if not call.cut:
-            self.waiting[call.suffix] = call
+            self.waiting[call.suffix if call.durable else member_of(call)] = call
 
     def wait_begun(self, wait: Wait, owner: Any) -> None:
         """A task of the body (`owner`, any hashable) suspends on a call."""
@@ -188,7 +200,7 @@ class Body(Interruptible):
         """
         if self.waiting or call.closed or not call.waits or call.waits[0].interrupted:
             return False
-        if call.cancelled_by is not None:
+        if call.cancelled_by is not None or call.ending is not None:
             return False
         call.state = GIVEN
         call.closed = True

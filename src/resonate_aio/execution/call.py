@@ -14,6 +14,7 @@ from .log import INTERRUPTION
 
 if TYPE_CHECKING:
     from .body import Body
+    from .volatile import Ending
 
 
 class CallKind(StrEnum):
@@ -60,6 +61,7 @@ class Call:
         promise_id: The promise that holds the outcome: `id`, unless an explicit id was given.
         durable: Whether its outcome is to be recorded under its own id (S4).
         carried: How much of the log its create carries, while that is on its way (S8).
+        carried_above: What its create carries of other bodies' logs, likewise.
         record: The stored promise, once known.
         value: The decoded outcome once ENDED, or an exception where `failed`.
         child: The body that computes it here; `OVER` once that has ended.
@@ -68,6 +70,7 @@ class Call:
         joined: The call that runs the function of its explicit id, if that is another one.
         joiners: The calls of the same id that have joined this one.
         cancelled_by: The waits whose cancel was passed on to the call itself (S10).
+        ending: How a call that is not durable ended, where its outcome does not tell.
         takes_live: Its arguments are immutable scalars: what they decode to is what they are.
         waited: How many waits for it ever began.
     """
@@ -81,6 +84,7 @@ class Call:
     data: str | None = None
     position: int = 0
     carried: int = -1
+    carried_above: dict[str, str] | None = None
     timeout_at_ms: int = 0
     body: Body | None = None
     child: Body | None = None
@@ -93,6 +97,7 @@ class Call:
     durable: bool = True
     takes_live: bool = False
     waited: int = 0
+    ending: Ending | None = None
     waits: list[Wait] | None = None
     cancelled_by: list[Wait] | None = None
     joined: Call | None = None
@@ -116,6 +121,11 @@ class Call:
         if self.kind is not RUN or self.joined is not None:
             return False
         return self.record is None or target_of(self.record) is None
+
+    @property
+    def is_volatile(self) -> bool:
+        """Whether its outcome is recorded nowhere: neither under its own id nor another (S4)."""
+        return not self.durable and self.promise_id == self.id
 
     # -- explicit ids, which several bodies may call
 

@@ -17,12 +17,15 @@ class Carrying(Branch):
 
     Attributes:
         id: The id of the call it computes.
+        call: That call.
         position: How many batches it was given.
         unordered: Its creates may overtake each other on their way (S8).
-        above: The logs of the bodies above it that led to a cancel it was passed, by body.
+        above: Logs of other bodies that its next create carries, by body: of those above it
+            that led to a cancel it was passed, and of those below it that are not durable.
     """
 
     id: str
+    call: Call
     position: int = 0
     unordered: bool = False
     above: dict[str, str] | None = None
@@ -40,6 +43,8 @@ class Carrying(Branch):
         `acknowledged`; until then each repeats it, and names those before it (S8).
         """
         named = self._goes_out(call) if self.unordered else None
+        if not call.durable and self._sequential and self._may_limit(call):
+            self._leave_sequence()  # whether it ended in time must be known, whatever follows
         if self._sequential:
             before = self.count - 1
             if call.position == before == self._creates and self.siblings is None and not named:
@@ -49,6 +54,7 @@ class Carrying(Branch):
         headers = {LOG_HEADER: log_header(call.position, self._gain_start, self._gain, named)}
         if self.above is not None:
             headers[LOGS_HEADER] = logs_header(self.above)
+            call.carried_above = self.above
         if not self.unordered:
             self._gain = []
             self._gain_start = self.position
@@ -99,6 +105,27 @@ class Carrying(Branch):
             del self._gain[: call.carried - self._gain_start]
             self._gain_start = call.carried
         call.carried = -1
+        if self.above is not None and (carried := call.carried_above) is not None:
+            left = {id: log for id, log in self.above.items() if carried.get(id) != log}
+            self.above = left or None
+
+    def pass_log_up(self) -> None:
+        """It has ended, and its outcome is recorded nowhere: its caller's log needs its own (S4).
+
+        A replay drives it once more, with everything it recorded at hand at once; without its
+        log it could go another way than the one its caller went on from.
+        """
+        caller = self.call.body
+        assert caller is not None  # a root is durable
+        if logs := self.logs_at_hand():
+            if caller._sequential:
+                caller._leave_sequence()
+            caller.above = {**(caller.above or {}), **logs}
+
+    def _may_limit(self, call: Call) -> bool:
+        """Whether the call may time out by itself: by its deadline, or its caller's, likewise."""
+        has_own = self.call.is_volatile or call.timeout_at_ms < self.call.timeout_at_ms
+        return call.is_volatile and has_own
 
     def _leave_sequence(self) -> None:
         """From now on creates carry the log; what the last one left out is carried first."""

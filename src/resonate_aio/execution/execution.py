@@ -16,6 +16,7 @@ from .call import Call
 from .fingerprint import check, check_place
 from .ids import body_of
 from .log import CUT_HEADER, EXPLICIT_HEADER, LOGS_HEADER, VOLATILE_HEADER, is_cut_of, logs_of
+from .volatile import Ending
 
 
 class Decision(Enum):
@@ -170,6 +171,18 @@ class Execution:
         """The same for the promise of an explicit id, after its log record was dealt with."""
         record = self._records.pop(call.promise_id, None)
         return CREATE if record is None else self.by_state(call, record, now_ms)
+
+    def recall_volatile(self, call: Call, now_ms: int) -> Decision:
+        """The same for a call that has no promise: the log of its body tells how it ended."""
+        assert call.body is not None  # a root is durable
+        ending = call.ending = call.body.ending_of(call)
+        if ending is Ending.CUT:
+            call.cut = True
+            return Decision.NOTHING
+        if ending is Ending.RETURNED or ending is Ending.OUTLIVED:
+            call.timeout_at_ms = call.body.call.timeout_at_ms  # it kept its own
+        is_over = ending is Ending.TIMED_OUT or call.timeout_at_ms <= now_ms
+        return Decision.OVERDUE if is_over else DRIVE
 
     def adopt(self, call: Call, record: Promise, where: Callable[[], str], now_ms: int) -> Decision:
         """The store holds this record under the call's id: check it and go by its state."""

@@ -17,6 +17,7 @@ from .log import EXPLICIT_HEADER, FINGERPRINT_HEADER, VOLATILE_HEADER
 
 _DIGEST_BYTES = 8
 _SHORT_CHARACTERS = 16
+_MOST_KEPT = 200
 _TAIL = re.compile(r"(.*?)\|(\d+)\|(.*)", re.DOTALL)
 
 
@@ -72,11 +73,22 @@ def check(
         )
     if arguments_count:
         raise NonDeterminismError(
-            f"call {record.id!r} ({_shown(old)}) was recorded with arguments "
-            f"{shown(record.param.data or '')}, but the program now passes {shown(data or '')}"
+            f"call {record.id!r} ({_shown(old)}) was recorded with "
+            f"{_arguments(record.param.data, old)}, but the program now passes {shown(data or '')}"
             f"{where()}: use ctx.time, ctx.random or a recorded value, or "
             ".options(check_arguments=False) if they may differ"
         )
+
+
+def kept_in_mark(data: str | None) -> str | None:
+    """What a log record keeps of the arguments: they are for messages, so only short ones."""
+    return data if data is not None and len(data) <= _MOST_KEPT else None
+
+
+def _arguments(data: str | None, recorded: tuple[str, str, str, str]) -> str:
+    if data is None and recorded[3]:
+        return "other arguments, too long for its log record to keep"
+    return f"arguments {shown(data or '')}"
 
 
 def check_place(

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 from .call import ENDED, TIMEOUT, Call, CallersCancel, CallKind, Wait
 from .carrying import Carrying
 from .log import INTERRUPTION, Batch
+from .volatile import Ending
 
 Input = Call | Wait | CallersCancel
 """What a body is given: a call's outcome, the interruption of a wait, its caller's cancel."""
@@ -98,6 +99,9 @@ class Interruptible(Carrying):
                 self._leave(wait)
                 self._queue_interruption(wait)
                 return Interruption.QUEUED
+            if came_at is wait and call.ending is Ending.OUTLIVED and not call.is_ended:
+                self.passing = wait
+                return Interruption.CANCEL_CHILD  # it ends by that, as it did before
             self.keep(owner, cancelling, came_at=came_at)
             return Interruption.KEPT
         if wait.direct and call.runs_here and _outlived(call):

@@ -18,12 +18,14 @@ from ..errors import (
 )
 from ..execution.call import ASKED, DETACHED, RUN
 from ..execution.execution import ALIVE, CREATE, DRIVE, WATCH, Decision, Execution
+from ..execution.fingerprint import kept_in_mark
 from ..execution.log import (
     EXPLICIT_HEADER,
     FINGERPRINT_HEADER,
     MADE_BY_HEADER,
     VOLATILE_HEADER,
 )
+from ..execution.volatile import judged
 from ..protocol.records import EMPTY, Promise, PromiseState, Value, is_pending
 from ..stores.base import LOST, UNREADABLE, Refusal
 from .describing import NO_TAGS, deadline_ms, describe, tags_of
@@ -215,7 +217,7 @@ class Asking:
             PromiseState.PENDING,
             max(call.timeout_at_ms, now_ms + 1),
             now_ms,
-            Value(headers, None),
+            Value(headers, kept_in_mark(call.data)),
             EMPTY,
             NO_TAGS,
             None,
@@ -271,8 +273,9 @@ class Asking:
                 _nobody,
                 call,
             )
-        if call.promise_id == call.id:
-            return DRIVE
+        call.record = None  # it says nothing of the outcome
+        if call.is_volatile:
+            return execution.recall_volatile(call, self._now_ms())
         return self._create_explicit(call, execution)
 
     def _create_explicit(self, call: DurableCall[Any], execution: Execution) -> Decision | None:
@@ -310,7 +313,7 @@ class Asking:
             scheduler.soon(scheduler.recorded, call, call.record)
         elif decision is Decision.OVERDUE:
             # The store's clock judges (S63): what it answers is the outcome.
-            if self._in_process:
+            if self._in_process or call.is_volatile:
                 scheduler.soon(self._settle_overdue, call)
             else:
                 scheduler.executions.watch(call)
@@ -338,7 +341,8 @@ class Asking:
             execution = call.body.execution
             if call.promise_id != call.id:
                 settled = self._sharing.settled
-            elif not call.options_.durable:
+            elif not call.durable:
+                state, value = judged(call, state, value, self._now_ms())
                 settled(call, volatile(call, state, value))
                 return
             answer = self._store.fence_settle(

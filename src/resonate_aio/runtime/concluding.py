@@ -150,8 +150,7 @@ class Concluding:
         if error is not None and call.cancelled_by is not None:
             self._asking.settle_cut(call)
             return
-        if call.options_ is not NO_OPTIONS and call.options_.encoder is not None:
-            self._settle_encoded(body, value, error)
+        if call.options_ is not NO_OPTIONS and self._settles_by_options(body, value, error):
             return
         callee = call.callee
         assert callee is not None
@@ -163,7 +162,11 @@ class Concluding:
             call.value = error
         self._asking.settle(call, state, stored)
 
-    def _settle_encoded(self, body: LiveBody, value: Any, error: BaseException | None) -> None:
+    def _settles_by_options(self, body: LiveBody, value: Any, error: BaseException | None) -> bool:
+        if body.call.is_volatile:
+            body.pass_log_up()
+        if body.call.options_.encoder is None:
+            return False
         scheduler = self._scheduler
         if error is not None and body.call.body is None:
             body.call.value = error  # what is stored of it only the encoder can read
@@ -171,6 +174,7 @@ class Concluding:
         chore = scheduler.executions.chore(settling)
         if scheduler.stopping is not None:
             scheduler.stopping.also(body.execution, chore)
+        return True
 
     def _goes_on(self, body: LiveBody, error: BaseException) -> bool:
         """Whether the error is no outcome: it is tried again, or we are to blame (law 8)."""

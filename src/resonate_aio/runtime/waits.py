@@ -165,7 +165,7 @@ class Waits:
             return
         if self._clock.now_ms() < call.timeout_at_ms:
             self.at_deadline(call)
-        elif not self._is_remote:
+        elif not self._is_remote or call.is_volatile:
             self._worker.scheduler.concluding.overdue(call)
         else:
             child = call.child
