@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InternalError, NonDeterminismError
 from ..protocol.records import Promise
 from .branch import Branch
-from .call import ASKED, CALLED, ENDED, GIVEN, TIMEOUT, Call, CallersCancel, Wait
+from .call import ASKED, CALLED, ENDED, GIVEN, TIMEOUT, Call, CallersCancel, KeptCancel, Wait
 from .interruptions import NOTHING, Input, Interruptible
 from .log import INTERRUPTION, Batch, Recorded
 from .volatile import Ending, endings_in, member_of
@@ -155,7 +155,7 @@ class Body(Interruptible):
             if self.unawaited_failures is None:
                 self.unawaited_failures = {}
             self.unawaited_failures[call.suffix] = call
-        if not call.cut:
+        if not call.cut and not call.awaits_cancel:
             self.waiting[call.suffix if call.durable else member_of(call)] = call
 
     def wait_begun(self, wait: Wait, owner: Any) -> None:
@@ -198,9 +198,10 @@ class Body(Interruptible):
         The common case of `arrived` and `next_batch` in one; False where something else
         waits, or the call is not what its body waits for: then those two have to be asked.
         """
-        if self.waiting or call.closed or not call.waits or call.waits[0].interrupted:
+        if self.waiting or call.closed or not call.waits:
             return False
-        if call.cancelled_by is not None or call.ending is not None:
+        wait = call.waits[0]
+        if wait.interrupted or wait.passed_on or call.ending is not None:
             return False
         call.state = GIVEN
         call.closed = True
@@ -211,11 +212,20 @@ class Body(Interruptible):
 
     @property
     def only_limits_wait(self) -> bool:
-        """Whether every input that waits is a time limit (S11a) or its caller's cancel."""
+        """Whether every input that waits is a time limit (S11a) or the cancel of a task."""
         return bool(self.waiting) and all(map(_ends_something, self.waiting.values()))
 
     def next_batch(self) -> list[Input] | None:
         """What the quiescent body is given now, or None (S5). Moves the position."""
+        elsewhere = self.kept_elsewhere() if self._kept else []
+        for cancel in elsewhere:
+            self.waiting[cancel.member] = cancel
+        batch = self._take_batch()
+        for cancel in elsewhere:
+            self.waiting.pop(cancel.member, None)  # not now: its task may come to a wait first
+        return batch
+
+    def _take_batch(self) -> list[Input] | None:
         waiting = self.waiting
         if self._owed and self._owed.get(self.position, 0) > 0:
             return None
@@ -300,8 +310,8 @@ def _is_result(member: Input) -> bool:
 
 
 def _ends_something(member: Input) -> bool:
-    """Whether it is a time limit or the caller's cancel: it runs nothing by itself."""
-    return isinstance(member, CallersCancel) or (
+    """Whether it is a time limit or a cancel of a task: it runs nothing by itself."""
+    return isinstance(member, CallersCancel | KeptCancel) or (
         isinstance(member, Call) and member.kind is TIMEOUT
     )
 
@@ -312,7 +322,7 @@ def _is_won_over(member: Input) -> bool:
 
 def _known_ms(member: Input) -> int | None:
     """When an earlier life recorded it, or what came of it."""
-    if isinstance(member, CallersCancel):
+    if isinstance(member, CallersCancel | KeptCancel):
         return None
     call = member if isinstance(member, Call) else member.call
     if call.kind is TIMEOUT:

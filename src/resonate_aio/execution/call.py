@@ -66,6 +66,7 @@ class Call:
         value: The decoded outcome once ENDED, or an exception where `failed`.
         child: The body that computes it here; `OVER` once that has ended.
         cut: Settled because an interruption ended it: its waits get no result (S10, S11).
+        outlived: It returned a value when it was cancelled, in an earlier life (S10).
         closed: Its body need not wait for it to end, or not any more (S22).
         joined: The call that runs the function of its explicit id, if that is another one.
         joiners: The calls of the same id that have joined this one.
@@ -92,6 +93,7 @@ class Call:
     value: Any = None
     failed: bool = False
     cut: bool = False
+    outlived: bool = False
     closed: bool = False
     arguments_count: bool = True
     durable: bool = True
@@ -140,6 +142,18 @@ class Call:
         """Whether others wait for the function that it runs."""
         return self.joiners is not None and any(other.is_wanted for other in self.joiners)
 
+    @property
+    def awaits_cancel(self) -> bool:
+        """Whether its value is to be given only once its wait is cancelled again (S10, S11)."""
+        return self.outlived and not any(wait.passed_on for wait in self.waits or ())
+
+    @property
+    def is_being_cancelled(self) -> bool:
+        """Whether a cancel from its body reached it, or is on its way to it alone (S10)."""
+        if self.cancelled_by is not None:
+            return True
+        return any(wait.passed_on for wait in self.waits or ()) and not self.is_shared
+
     def join(self, runner: Call) -> None:
         """Another call of the same id runs its function."""
         self.leave()
@@ -171,20 +185,37 @@ class CallersCancel:
         self.member = INTERRUPTION if number == 1 else f"{INTERRUPTION}#{number}"
 
 
+class KeptCancel:
+    """A kept cancel whose task is at no durable wait: an input, as that of the caller (S10).
+
+    Attributes:
+        owner: The asyncio task it is kept with.
+        member: How the log names it: by the wait that the cancel arrived at.
+    """
+
+    __slots__ = ("member", "owner")
+
+    def __init__(self, owner: Any, arrived_at: Wait) -> None:
+        self.owner = owner
+        self.member = f"{arrived_at.member}+"
+
+
 class Wait:
     """One asyncio task (or generator) of a body suspended on a call's outcome.
 
     Attributes:
         direct: The ctx call itself is awaited, not the Promise of a `begin_*` (S10).
         interrupted: An interruption is on its way to this wait; no result will be given.
+        passed_on: A cancel that arrived at it is on its way to the call (S10).
     """
 
-    __slots__ = ("call", "direct", "interrupted", "number")
+    __slots__ = ("call", "direct", "interrupted", "number", "passed_on")
 
     def __init__(self, call: Call, *, direct: bool) -> None:
         self.call = call
         self.direct = direct
         self.interrupted = False
+        self.passed_on = False
         call.waited += 1
         self.number = call.waited
 

@@ -15,7 +15,15 @@ from .body import Body
 from .call import Call
 from .fingerprint import check, check_place
 from .ids import body_of
-from .log import CUT_HEADER, EXPLICIT_HEADER, LOGS_HEADER, VOLATILE_HEADER, is_cut_of, logs_of
+from .log import (
+    CUT_HEADER,
+    EXPLICIT_HEADER,
+    LOGS_HEADER,
+    OUTLIVED_HEADER,
+    VOLATILE_HEADER,
+    is_cut_of,
+    logs_of,
+)
 from .volatile import Ending
 
 
@@ -176,6 +184,7 @@ class Execution:
         """The same for a call that has no promise: the log of its body tells how it ended."""
         assert call.body is not None  # a root is durable
         ending = call.ending = call.body.ending_of(call)
+        call.outlived = ending is Ending.OUTLIVED
         if ending is Ending.CUT:
             call.cut = True
             return Decision.NOTHING
@@ -207,6 +216,7 @@ class Execution:
         if is_cut(record, call):
             call.cut = True
             return Decision.NOTHING
+        call.outlived = outlived_cancel(record, call)
         return Decision.RECORDED
 
 
@@ -221,6 +231,12 @@ def is_cut(record: Promise, call: Call) -> bool:
     return is_cut_of(call.id, (record.value.headers or {}).get(CUT_HEADER))
 
 
+def outlived_cancel(record: Promise, call: Call) -> bool:
+    """Whether a cancel from its own body reached the call, and it returned a value (S10)."""
+    headers = record.value.headers
+    return headers is not None and is_cut_of(call.id, headers.get(OUTLIVED_HEADER))
+
+
 def _names(record: Promise) -> str | None:
     """The explicit id that a log record names."""
     return (record.param.headers or {}).get(EXPLICIT_HEADER)
@@ -229,6 +245,8 @@ def _names(record: Promise) -> str | None:
 def _logs_in(record: Promise) -> list[tuple[str, str]]:
     """What a record carries of logs that are not its own body's, or came with its settlement."""
     headers = [record.param.headers]
-    if record.state is PromiseState.CANCELED:  # as we settle what was cut or left: none else
-        headers.append(record.value.headers)
+    value = record.value.headers
+    # As we settle what was cut, left, or outlived its cancel: none else.
+    if value and (record.state is PromiseState.CANCELED or OUTLIVED_HEADER in value):
+        headers.append(value)
     return [(record.id, given[LOGS_HEADER]) for given in headers if given and LOGS_HEADER in given]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import Any, Final, NamedTuple
 
-from .call import ENDED, TIMEOUT, Call, CallersCancel, CallKind, Wait
+from .call import ENDED, TIMEOUT, Call, CallersCancel, CallKind, KeptCancel, Wait
 from .carrying import Carrying
 from .log import INTERRUPTION, Batch
-from .volatile import Ending
+from .volatile import Ending, member_of
 
-Input = Call | Wait | CallersCancel
-"""What a body is given: a call's outcome, the interruption of a wait, its caller's cancel."""
+Input = Call | Wait | CallersCancel | KeptCancel
+"""What a body is given: a call's outcome, the interruption of a wait, a cancel elsewhere."""
 
 NOTHING: Final[dict[Any, Any]] = {}
 """What a leaf waits for and holds; never written to: `_open` comes first."""
@@ -94,22 +94,27 @@ class Interruptible(Carrying):
         if wait.interrupted:
             return Interruption.QUEUED
         call = wait.call
+        logged = self._logged_interruptions
+        is_logged = logged is not None and wait.member in logged
+        has_value = call.is_ended or not call.is_volatile  # else the cancel is what it ends by
+        if call.outlived and wait.direct and has_value and not (wait.passed_on and is_logged):
+            self._comes_again(wait)
+            self.outlived(wait, owner, cancelling)
+            return Interruption.KEPT
         if self.is_replaying:
-            if self._logged_interruptions and wait.member in self._logged_interruptions:
+            if is_logged:
                 self._leave(wait)
                 self._queue_interruption(wait)
                 return Interruption.QUEUED
             if came_at is wait and call.ending is Ending.OUTLIVED and not call.is_ended:
                 self.passing = wait
+                wait.passed_on = True
                 return Interruption.CANCEL_CHILD  # it ends by that, as it did before
             self.keep(owner, cancelling, came_at=came_at)
             return Interruption.KEPT
-        if wait.direct and call.runs_here and _outlived(call):
-            # The cancel went to it in an earlier life, and it returned all the same (S10).
-            self.keep(owner, cancelling, wait)
-            return Interruption.KEPT
         if wait.direct and call.runs_here and not call.is_ended and not call.cut:
             self.passing = wait
+            wait.passed_on = True
             return Interruption.CANCEL_CHILD
         self._leave(wait)
         self._queue_interruption(wait)
@@ -145,14 +150,37 @@ class Interruptible(Carrying):
         self.waiting[cancel.member] = cancel
         return True
 
+    def outlived(self, wait: Wait, owner: Any, cancelling: int) -> None:
+        """The call was cancelled, now or in an earlier life, and returned a value (S10).
+
+        The wait is given that, and the cancel stays with its task.
+        """
+        self.keep(owner, cancelling, wait)
+
+    def _comes_again(self, wait: Wait) -> None:
+        """The cancel that the call outlived in an earlier life: now its value is an input.
+
+        On a replay that is there before the cancel comes. The record says what it outlived, and
+        it is given not before: the task would be elsewhere when it is cancelled.
+        """
+        call = wait.call
+        was_due = call.awaits_cancel and call.state is ENDED
+        wait.passed_on = True
+        if was_due:
+            self.waiting[member_of(call)] = call
+
     def cut(self, wait: Wait) -> None:
         """The call this wait cancelled is settled as cut: the interruption takes its turn."""
         if not wait.interrupted:
             self._queue_interruption(wait)
 
-    def gives_away(self, wait: Wait) -> bool:
-        """Whether others wait for the call that this wait cancelled: it goes on without us."""
-        if not wait.call.is_shared:
+    def gives_away(self, wait: Wait, *, others_run_it: bool) -> bool:
+        """Whether others wait for the call that this wait cancelled: it goes on without us.
+
+        Args:
+            others_run_it: Another call runs its explicit id, which it was about to join.
+        """
+        if not wait.call.is_shared and not others_run_it:
             return False
         self.closed(wait.call)
         self.cut(wait)
@@ -194,6 +222,27 @@ class Interruptible(Carrying):
             self.is_plain = self._log is None
         return kept if kept.cancelling <= cancelling else None
 
+    def kept_elsewhere(self) -> list[KeptCancel]:
+        """The kept cancels whose tasks are at no durable wait, and whose turn it may be (S10).
+
+        Nothing says when these tasks come to their next one: what they wait for meanwhile is
+        cancelled. As it is recorded, a replay does so in its turn.
+        """
+        logged = self._logged_interruptions or ()
+        found = []
+        for owner, kept in (self._kept or {}).items():
+            arrived_at = kept.past or kept.came_at
+            if owner not in self.at and arrived_at is not None:
+                cancel = KeptCancel(owner, arrived_at)
+                if not self.is_replaying or cancel.member in logged:
+                    found.append(cancel)
+        return found
+
+    def is_kept(self, owner: Any, cancelling: int) -> bool:
+        """Whether a cancel kept with this task is still wanted."""
+        kept = self._kept.get(owner) if self._kept else None
+        return kept is not None and kept.cancelling <= cancelling
+
     def kept_owners(self) -> list[Any]:
         """The tasks whose kept cancel may now become a new interruption (the log is used up)."""
         if self.is_replaying or not self._kept:
@@ -207,16 +256,6 @@ class Interruptible(Carrying):
     def _queue_interruption(self, wait: Wait) -> None:
         wait.interrupted = True
         self.waiting[wait.member] = wait
-
-
-def _outlived(call: Call) -> bool:
-    """Whether an earlier life recorded the call's outcome, and the body was not given it yet."""
-    return (
-        call.state is ENDED
-        and not call.cut
-        and call.record is not None
-        and call.record.settled_at_ms is not None
-    )
 
 
 Interruptible.waiting = NOTHING

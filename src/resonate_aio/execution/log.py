@@ -26,6 +26,8 @@ MADE_BY_HEADER = "resonate-aio:made-by"
 VOLATILE_HEADER = "resonate-aio:volatile"
 CUT_HEADER = "resonate-aio:cut"
 CUT_BY_ITS_BODY = "1"
+OUTLIVED_HEADER = "resonate-aio:outlived"
+"""Of a call that was cancelled and returned a value: whose cancel that was, as in `CUT_HEADER`."""
 LOGS_HEADER = "resonate-aio:logs"
 """What others than a body's own creates carry of its log: header texts by body."""
 
@@ -72,7 +74,7 @@ def cut_header(ids: Iterable[str]) -> str:
 
 
 def is_cut_of(id: str, header: str | None) -> bool:
-    """Whether the header says that an interruption of its own body ended this call."""
+    """Whether the header says that a cancel from its own body reached this call."""
     if header is None or header == CUT_BY_ITS_BODY:
         return header is not None
     try:

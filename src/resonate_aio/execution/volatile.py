@@ -52,7 +52,7 @@ def member_of(call: Call) -> str:
         return call.suffix
     ending = call.ending
     if ending is None:
-        ending = Ending.RETURNED if call.cancelled_by is None else Ending.OUTLIVED
+        ending = Ending.OUTLIVED if call.is_being_cancelled else Ending.RETURNED
     return f"{ending}{call.suffix}"
 
 

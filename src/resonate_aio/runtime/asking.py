@@ -30,7 +30,7 @@ from ..protocol.records import EMPTY, Promise, PromiseState, Value, is_pending
 from ..stores.base import LOST, UNREADABLE, Refusal
 from .describing import NO_TAGS, deadline_ms, describe, tags_of
 from .options import NO_OPTIONS
-from .outcomes import cut_by, volatile, with_logs
+from .outcomes import cut_by, outlived, volatile, with_logs
 
 if TYPE_CHECKING:
     from .awaitables import DurableCall, RootCall
@@ -339,6 +339,9 @@ class Asking:
             )
         else:
             execution = call.body.execution
+            if call.is_being_cancelled and state is not PromiseState.CANCELED:
+                logs = call.body.logs_at_hand()
+                value = outlived(call, with_logs(value, logs) if logs else value)
             if call.promise_id != call.id:
                 settled = self._sharing.settled
             elif not call.durable:

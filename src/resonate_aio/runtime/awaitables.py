@@ -62,6 +62,7 @@ class AsyncWait(Wait):
         self.call = call
         self.direct = direct
         self.interrupted = False
+        self.passed_on = False
         call.waited = self.number = call.waited + 1
         self._asyncio_future_blocking = True
         self._error: BaseException | None = None

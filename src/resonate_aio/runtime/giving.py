@@ -18,9 +18,10 @@ from ..execution.call import (
     TIMEOUT,
     Call,
     CallKind,
+    KeptCancel,
     Wait,
 )
-from ..execution.execution import ALIVE, is_cut
+from ..execution.execution import ALIVE, is_cut, outlived_cancel
 from ..protocol.records import Promise
 from ..protocol.values import PLAIN_SHAPE
 from ..stores.base import Refusal
@@ -131,6 +132,8 @@ class Giving:
                 self._give_outcome(body, given)
             elif isinstance(given, Wait):
                 self.wake(body, given, asyncio.CancelledError())
+            elif isinstance(given, KeptCancel):
+                self._scheduler.interrupts.kept_given(body, given)
             else:
                 self._scheduler.interrupts.cancel_given(body)
         if body.has_input:
@@ -147,10 +150,15 @@ class Giving:
                 self.wake(body, wait, None)
 
     def _let_kept_through(self, body: LiveBody) -> None:
-        """The log is used up: a cancel still kept interrupts the wait its task is at (S11)."""
+        """The log is used up: a cancel still kept interrupts the wait its task is at (S11).
+
+        Where that is no durable one, it is an input: see `Body.kept_elsewhere`.
+        """
         for owner in body.kept_owners():
             wait = body.at.get(owner)
-            kept = None if wait is None else body.kept_cancel(owner, _cancelling(owner))
+            if wait is None and _goes_on(owner) and body.is_kept(owner, _cancelling(owner)):
+                continue
+            kept = body.kept_cancel(owner, _cancelling(owner))
             if wait is not None and kept is not None:
                 self._scheduler.interrupts.let_through(body, wait, owner, kept)
 
@@ -222,11 +230,18 @@ class Giving:
         if call.kind is not RUN:
             call.record = record  # it says when: what a replay is given next may go by that
             self._executions.unwatch(call)
-        elif call.cancelled_by is not None:
-            for wait in call.cancelled_by:
-                owner = wait.task if isinstance(wait, AsyncWait) else body
-                body.keep(owner, _cancelling(owner), wait)
+        for wait in call.waits or ():
+            if wait.passed_on:
+                self._came_back(body, wait, record)
         self.consider(body)
+
+    def _came_back(self, body: LiveBody, wait: Wait, record: Promise) -> None:
+        """The outcome of a call that a cancel of this wait was passed on to."""
+        if outlived_cancel(record, wait.call):
+            owner = wait.task if isinstance(wait, AsyncWait) else body
+            body.outlived(wait, owner, _cancelling(owner))
+        else:  # it had ended before the cancel came
+            body.cut(wait)
 
     def read_outcome(self, call: DurableCall[Any], record: Promise) -> bool:
         """Set what waits for the call are given; False: nothing, or later."""
@@ -258,6 +273,11 @@ class Giving:
         for wait in call.cancelled_by or ():
             body.cut(wait)
         self.consider(body)
+
+
+def _goes_on(owner: Any) -> bool:
+    """Whether it is a task that has not ended; a generator is at a durable wait, or has."""
+    return isinstance(owner, asyncio.Task) and not owner.done()
 
 
 def _cancelling(owner: Any) -> int:

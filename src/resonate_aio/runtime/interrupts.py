@@ -13,7 +13,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import ResonateCanceledError
-from ..execution.call import OVER, Wait
+from ..execution.call import OVER, KeptCancel, Wait
 from ..execution.execution import ALIVE, Execution, Life
 from ..execution.interruptions import Interruption, Kept
 from .awaitables import AsyncWait, DurableCall
@@ -72,33 +72,27 @@ class Interrupts:
         """
         cancelling = owner.cancelling() if isinstance(owner, asyncio.Task) else 0
         if body.interrupted(wait, owner, cancelling, came_at) is Interruption.CANCEL_CHILD:
-            self._scheduler.soon(self._cancel_child, wait, (came_at is not wait, cancelling))
+            self._scheduler.soon(self._cancel_child, wait, came_at is not wait)
 
-    def _cancel_child(self, wait: Wait, how: tuple[bool, int]) -> None:
+    def _cancel_child(self, wait: Wait, kept: bool) -> None:
         """The local call a cancelled wait is for gets the cancel itself (S10)."""
-        kept, cancelling = how
         call = wait.call
         assert isinstance(call, DurableCall)
         body = call.home
         if body.execution.life is not ALIVE:
             return
         if call.is_ended or call.cut:
-            owner = wait.task if isinstance(wait, AsyncWait) else body
-            if body.at.get(owner) is wait:
-                # It ended before the cancel came: the wait is interrupted, its result an input.
-                body.cut(wait)
-            else:
-                # Its result was given meanwhile: the cancel stays for the next wait, unless who
-                # sent it has taken it back by then.
-                body.keep(owner, cancelling)
-            self._scheduler.consider(body)
-            return
+            return  # meanwhile: what came of the cancel was settled when its outcome arrived
         child: LiveBody | None = call.child  # type: ignore[assignment]  # our bodies are live ones
-        if child is not OVER and body.gives_away(wait):
+        if child is OVER:
+            return  # it ended before the cancel came: its outcome is on its way
+        others_run_it = self._scheduler.sharing.others_run(call)
+        if body.gives_away(wait, others_run_it=others_run_it):
             if child is not None:
                 self.abandon(child)
             call.child = None
-            self._scheduler.sharing.given_away(call)
+            if not others_run_it:
+                self._scheduler.sharing.given_away(call)
             self._scheduler.consider(body)
             return
         if call.cancelled_by is None:
@@ -107,8 +101,6 @@ class Interrupts:
         if child is None:
             self._scheduler.asking.settle_cut(call)
             return
-        if child is OVER:
-            return  # it ended before the cancel came: its outcome is on its way
         if kept:
             self.abandon(child)
             self._scheduler.asking.settle_cut(call)
@@ -145,6 +137,19 @@ class Interrupts:
         before, self._passing = self._passing, child
         try:
             child.task.cancel()
+        finally:
+            self._passing = before
+
+    def kept_given(self, body: LiveBody, cancel: KeptCancel) -> None:
+        """It is the turn of a cancel kept with a task that is at no durable wait."""
+        task = cancel.owner
+        if body.kept_cancel(task, task.cancelling()) is None or task.done():
+            return
+        before, self._passing = self._passing, body
+        try:
+            if task.cancelling():
+                task.uncancel()  # it was counted when it came
+            task.cancel()
         finally:
             self._passing = before
 

@@ -8,7 +8,14 @@ from typing import Any
 
 from ..errors import ApplicationError, ValueCodecError
 from ..execution.call import Call
-from ..execution.log import CUT_BY_ITS_BODY, CUT_HEADER, LOGS_HEADER, cut_header, logs_header
+from ..execution.log import (
+    CUT_BY_ITS_BODY,
+    CUT_HEADER,
+    LOGS_HEADER,
+    OUTLIVED_HEADER,
+    cut_header,
+    logs_header,
+)
 from ..protocol.failures import failure_value, outcome_error, shown_error
 from ..protocol.records import EMPTY, Promise, PromiseState, Value
 from ..protocol.values import PLAIN_TYPES, Shape, decode, encode
@@ -106,6 +113,15 @@ def cut_by(call: Call) -> Value:
     if call.body is None or call.promise_id == call.id:
         return CUT
     return Value({CUT_HEADER: cut_header(one.id for one in (call, *(call.joiners or ())))})
+
+
+def outlived(call: Call, value: Value) -> Value:
+    """What a call is settled with that returned a value when it was cancelled (S10).
+
+    An explicit id names the call: others may have called it, too.
+    """
+    by = CUT_BY_ITS_BODY if call.promise_id == call.id else cut_header((call.id,))
+    return Value({**(value.headers or {}), OUTLIVED_HEADER: by}, value.data)
 
 
 def with_logs(value: Value, logs: dict[str, str]) -> Value:

@@ -137,6 +137,11 @@ class Sharing:
         for call in calls:
             self.let_go(call)
 
+    def others_run(self, call: DurableCall[Any]) -> bool:
+        """Whether another call runs its explicit id; its own create may be on its way still."""
+        runner = self._runners.by_id.get(call.promise_id)
+        return runner is not None and runner is not call and _is_run(runner)
+
     def given_away(self, call: DurableCall[Any]) -> None:
         """Its wait was interrupted while others wait, too: it hears of the end, like them."""
         heir = self.let_go(call)
