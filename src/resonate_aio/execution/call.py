@@ -70,6 +70,7 @@ class Call:
         closed: Its body need not wait for it to end, or not any more (S22).
         joined: The call that runs the function of its explicit id, if that is another one.
         joiners: The calls of the same id that have joined this one.
+        passed_on: A cancel that arrived at a wait for it is, or was, on its way to it (S10).
         cancelled_by: The waits whose cancel was passed on to the call itself (S10).
         ending: How a call that is not durable ended, where its outcome does not tell.
         takes_live: Its arguments are immutable scalars: what they decode to is what they are.
@@ -94,6 +95,7 @@ class Call:
     failed: bool = False
     cut: bool = False
     outlived: bool = False
+    passed_on: bool = False
     closed: bool = False
     arguments_count: bool = True
     durable: bool = True
@@ -152,7 +154,9 @@ class Call:
         """Whether a cancel from its body reached it, or is on its way to it alone (S10)."""
         if self.cancelled_by is not None:
             return True
-        return any(wait.passed_on for wait in self.waits or ()) and not self.is_shared
+        if not self.passed_on or self.is_shared:
+            return False
+        return any(wait.passed_on for wait in self.waits or ())
 
     def join(self, runner: Call) -> None:
         """Another call of the same id runs its function."""

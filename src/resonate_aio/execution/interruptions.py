@@ -108,13 +108,13 @@ class Interruptible(Carrying):
                 return Interruption.QUEUED
             if came_at is wait and call.ending is Ending.OUTLIVED and not call.is_ended:
                 self.passing = wait
-                wait.passed_on = True
+                wait.passed_on = wait.call.passed_on = True
                 return Interruption.CANCEL_CHILD  # it ends by that, as it did before
             self.keep(owner, cancelling, came_at=came_at)
             return Interruption.KEPT
         if wait.direct and call.runs_here and not call.is_ended and not call.cut:
             self.passing = wait
-            wait.passed_on = True
+            wait.passed_on = wait.call.passed_on = True
             return Interruption.CANCEL_CHILD
         self._leave(wait)
         self._queue_interruption(wait)
@@ -165,7 +165,7 @@ class Interruptible(Carrying):
         """
         call = wait.call
         was_due = call.awaits_cancel and call.state is ENDED
-        wait.passed_on = True
+        wait.passed_on = wait.call.passed_on = True
         if was_due:
             self.waiting[member_of(call)] = call
 

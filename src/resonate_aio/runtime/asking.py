@@ -339,7 +339,8 @@ class Asking:
             )
         else:
             execution = call.body.execution
-            if call.is_being_cancelled and state is not PromiseState.CANCELED:
+            is_cancelled = call.passed_on or call.cancelled_by is not None
+            if is_cancelled and call.is_being_cancelled and state is not PromiseState.CANCELED:
                 logs = call.body.logs_at_hand()
                 value = outlived(call, with_logs(value, logs) if logs else value)
             if call.promise_id != call.id:

@@ -135,52 +135,47 @@ def _start_task(body: LiveBody, drive: Callable[[LiveBody], Coroutine[Any, Any, 
             eager: Any = {"eager_start": True}  # a keyword the oldest Python does not have
             _make_task(task, driver, loop=scheduler.loop, name=body.id, context=variables, **eager)
         else:
-            variables.run(scheduler.first_steps.of(task, driver, body.id, variables))
+            loop: Any = scheduler.loop  # mypy refuses methods that are replaced
+            steps = scheduler.first_steps
+            steps.step, steps.variables = None, variables
+            loop.call_soon = steps.catch
+            try:
+                _make_task(task, driver, loop=loop, name=body.id, context=variables)
+            finally:
+                del loop.call_soon
+                step, steps.step, steps.variables = steps.step, None, None
+            variables.run(step)
     except BaseException as error:
         _interrupted(body, task, driver, error)
         raise
 
 
 class FirstSteps:
-    """Makes tasks whose first step is the caller's to make, where Python has no eager ones.
+    """Catches the first step of a task that is being made, where Python has no eager tasks.
 
     Before 3.12 that step goes through `call_soon`: it is caught there, to be made at once from
     this loop callback, as later versions do. A signal handler may run meanwhile, too (that of
     asyncio.run cancels the main task): whatever else it puts there goes on to the loop.
+
+    Attributes:
+        catch: Stands in for `call_soon` while a task is made.
+        variables: The context of that task.
+        step: Its first step, once it was caught.
     """
 
-    __slots__ = ("_call_soon", "_loop", "_step", "_variables")
+    __slots__ = ("_call_soon", "catch", "step", "variables")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop: Any = loop  # mypy refuses methods that are replaced
         self._call_soon = loop.call_soon
-        self._variables: ContextVars | None = None
-        self._step: Any = None
-
-    def of(
-        self,
-        task: asyncio.Task[None],
-        driver: Coroutine[Any, Any, None],
-        name: str,
-        variables: ContextVars,
-    ) -> Callable[..., object]:
-        """Make the task; returns its first step."""
-        loop = self._loop
-        self._step = None
-        self._variables = variables
-        loop.call_soon = self._catch
-        try:
-            _make_task(task, driver, loop=loop, name=name, context=variables)
-        finally:
-            del loop.call_soon
-            step, self._step, self._variables = self._step, None, None
-        return step  # type: ignore[no-any-return]
+        self.catch = self._catch  # bound once
+        self.variables: ContextVars | None = None
+        self.step: Any = None
 
     def _catch(
         self, callback: Callable[..., object], *args: Any, context: ContextVars | None = None
     ) -> Any:
-        if context is self._variables and not args and self._step is None:
-            self._step = callback
+        if context is self.variables and not args and self.step is None:
+            self.step = callback
             return None
         return self._call_soon(callback, *args, context=context)
 
