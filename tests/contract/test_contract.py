@@ -123,6 +123,19 @@ async def test_a_create_meets_the_record_that_stands(store: Store, root: str) ->
     assert (standing.state, standing.value) == (first.state, first.value)
 
 
+async def test_a_call_is_settled_after_its_create_however_soon(store: Store, root: str) -> None:
+    """S8, S10: a call may be cut before its create was answered; each goes its own way there."""
+    version = await held(store, root)
+    ids = [f"{root}.{n}" for n in range(11, 41)]
+    answers = []
+    for id in ids:  # none of them waits for the one before it
+        answers.append(asyncio.ensure_future(fence_create(store, root, version, child(id, root))))
+        answers.append(asyncio.ensure_future(fence_settle(store, root, version, id, "1")))
+    for id, answer in zip(ids, (await asyncio.gather(*answers))[1::2], strict=True):
+        assert isinstance(answer, Promise)
+        assert (answer.id, answer.state) == (id, RESOLVED)
+
+
 async def test_what_is_not_held_is_not_written(store: Store, root: str) -> None:
     """Law 7: this store never held it, or holds it at another version."""
     version = await held(store, root)

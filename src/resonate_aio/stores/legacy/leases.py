@@ -188,10 +188,11 @@ class WriteOrder:
     nothing is on its way any more.
     """
 
-    __slots__ = ("_barrier", "_outstanding")
+    __slots__ = ("_barrier", "_creates", "_outstanding")
 
     def __init__(self) -> None:
         self._barrier: asyncio.Task[Any] | None = None
+        self._creates: dict[str, asyncio.Task[Any]] = {}
         self._outstanding: set[asyncio.Task[Any]] = set()
 
     @property
@@ -206,10 +207,24 @@ class WriteOrder:
         """What the end of the task has to wait for."""
         return tuple(self._outstanding)
 
-    def sent(self, write: asyncio.Task[Any], *, is_barrier: bool = False) -> None:
-        """A write is on its way; as a barrier, what comes later waits for it."""
+    def create_of(self, id: str) -> tuple[asyncio.Task[Any], ...]:
+        """What a settlement has to wait for, too: a call may be cut before it stands (S10)."""
+        create = self._creates.get(id)
+        return () if create is None else (create,)
+
+    def sent(
+        self, write: asyncio.Task[Any], *, is_barrier: bool = False, creates: str | None = None
+    ) -> None:
+        """A write is on its way; as a barrier, what comes later waits for it.
+
+        Args:
+            creates: The promise that it creates.
+        """
         self._outstanding.add(write)
         write.add_done_callback(self._outstanding.discard)
+        if creates is not None:
+            self._creates[creates] = write
+            write.add_done_callback(lambda _: self._creates.pop(creates, None))
         if is_barrier:
             self._barrier = write
 

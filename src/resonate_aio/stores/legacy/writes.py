@@ -55,14 +55,15 @@ class Writes:
         """Create a promise; what comes later waits for a log record, which nobody waits for."""
         work = self._create(lease, promise)
         write = self._begin(lease, lease.writes.barrier, work, acked, context)
-        lease.writes.sent(write, is_barrier=acked is None)
+        lease.writes.sent(write, is_barrier=acked is None, creates=promise.id)
 
     def settle(
         self, lease: Lease, id: str, state: PromiseState, value: Value, acked: Acked, context: Any
     ) -> None:
         """Settle a promise; where that may be a log record's, what comes later waits for it."""
         barrier = lease.writes.barrier
-        write = self._begin(lease, barrier, self._settle(lease, id, state, value), acked, context)
+        before = (*barrier, *lease.writes.create_of(id))
+        write = self._begin(lease, before, self._settle(lease, id, state, value), acked, context)
         lease.writes.sent(write, is_barrier=bool(barrier))
 
     def fulfill(

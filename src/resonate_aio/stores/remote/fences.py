@@ -59,11 +59,20 @@ class Held:
         timeout_at_ms: The deadline of its promise.
         lineage: What its promises carry.
         under_way: Its writes that are not yet answered.
+        creating: Those of them that create a promise, by its id.
         wake: Takes the task again before a write goes out, while it is parked (S64); false if
             somebody else has it.
     """
 
-    __slots__ = ("fence", "lineage", "timeout_at_ms", "under_way", "version", "wake")
+    __slots__ = (
+        "creating",
+        "fence",
+        "lineage",
+        "timeout_at_ms",
+        "under_way",
+        "version",
+        "wake",
+    )
 
     def __init__(self, root: Promise, version: int, dialect: Dialect) -> None:
         self.version = self.fence = version
@@ -71,6 +80,7 @@ class Held:
         self.lineage = Lineage(root, dialect)
         self.wake: Callable[[], Awaitable[bool]] | None = None
         self.under_way: set[Write] = set()
+        self.creating: dict[str, Write] = {}
 
 
 class RemoteFences:
@@ -139,7 +149,8 @@ class RemoteFences:
         if held is None:
             return LOST
         work = partial(self._create, id, held, promise)
-        self._begin(id, held, work, acked, context)
+        held.creating[promise.id] = write = self._begin(id, held, work, acked, context)
+        write.add_done_callback(lambda _: held.creating.pop(promise.id, None))
         return None
 
     def settle(
@@ -150,12 +161,14 @@ class RemoteFences:
         acked: Acked,
         context: Any,
     ) -> Refusal | None:
-        """Settle a promise; `acked` follows."""
+        """Settle a promise, after its create where that is on the way; `acked` follows."""
         held = self.of(id, version)
         if held is None:
             return LOST
         work = partial(self._settle, id, held, request)
-        self._begin(id, held, work, acked, context)
+        create = held.creating.get(request.id)  # a call may be cut before it stands (S10)
+        before = None if create is None else [create]
+        self._begin(id, held, work, acked, context, before=before)
         return None
 
     def fulfill(
@@ -183,7 +196,7 @@ class RemoteFences:
         context: Any,
         *,
         before: list[Write] | None = None,
-    ) -> None:
+    ) -> Write:
         # A context of its own: the caller may be a durable function's step.
         task = asyncio.get_running_loop().create_task(_run(before, work), context=ContextVars())
         self._tasks.add(task)
@@ -193,6 +206,7 @@ class RemoteFences:
         task.add_done_callback(
             partial(self._ended, id, held, acked, context), context=ContextVars()
         )
+        return task
 
     def _ended(self, id: str, held: Held, acked: Acked | None, context: Any, task: Write) -> None:
         self._tasks.discard(task)
