@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from resonate_aio import Context, Resonate
 from resonate_aio.errors import ResonateCanceledError, ResonateError
 from resonate_aio.protocol.records import Promise
 from resonate_aio.retry_policies import Never
+from resonate_aio.runtime import sharing
+from resonate_aio.runtime.awaitables import DurableCall
 from resonate_aio.stores.memory import MemoryStore
 from resonate_aio.stores.sqlite import SqliteStore
 from resonate_aio.testing import crash_everywhere, simulated
@@ -389,3 +392,16 @@ async def test_who_gives_up_before_it_has_taken_over_runs_nothing(resonate: Reso
 
     assert outcomes == ["gave up", "gave up", "abc"]
     assert runs.begun == 2, "by the first, then by the third"
+
+
+def test_the_account_of_who_runs_an_id_keeps_no_call_alive() -> None:
+    """Law 16: a call leads to its store; one that a loop left behind would keep both for ever."""
+    runners = sharing.Runners()
+    call: DurableCall[Any] = DurableCall.__new__(DurableCall)
+    runners.by_id["shared"] = call
+    assert len(runners.by_id) == 1
+
+    del call
+    gc.collect()
+
+    assert not runners.by_id

@@ -8,7 +8,7 @@ was recorded of it so far. Between processes the first write wins (S66).
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from ..errors import ResonateError, ResonateStoreError
 from ..execution.call import ASKED
@@ -33,7 +33,8 @@ class Runners:
     """
 
     def __init__(self) -> None:
-        self.by_id: dict[str, DurableCall[Any]] = {}
+        # Weak: its execution holds a call, and a call that runs leads to the store it is kept by.
+        self.by_id: WeakValueDictionary[str, DurableCall[Any]] = WeakValueDictionary()
         self.given_up = 0
 
 
