@@ -12,7 +12,7 @@ import sqlite3
 import stat
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,8 @@ from resonate_aio.stores.sqlite import SqliteStore, presence
 from resonate_aio.stores.sqlite.file import LONGEST_DELAY_S, delay_ms, recover
 from resonate_aio.stores.sqlite.owner_lock import OwnerLock
 from resonate_aio.stores.sqlite.reading import stored_of
-from resonate_aio.stores.sqlite.rows import SCHEMA, SELECT, Stored, upsert, upsert_leaves
+from resonate_aio.stores.sqlite.rows import SCHEMA, SELECT, Stored
+from resonate_aio.stores.sqlite.upserts import Statement, leaf_upserts, row_upserts
 
 
 def mode_of(path: Path) -> int:
@@ -253,18 +254,23 @@ def test_a_settled_row_is_never_written_again() -> None:
     pending = child("a.1", "a")
     first = msgspec.structs.replace(pending, state=PromiseState.RESOLVED, settled_at_ms=now_ms())
 
-    def full(*promises: Promise) -> tuple[str, list[Any]]:
-        return upsert([Stored(promise) for promise in promises])
+    def full(*promises: Promise) -> Iterator[Statement]:
+        return row_upserts([Stored(promise) for promise in promises])
 
-    def leaves(*promises: Promise) -> tuple[str, list[Any]]:
-        return upsert_leaves(promises)
+    def leaves(*promises: Promise) -> Iterator[Statement]:
+        return leaf_upserts(promises)
 
-    others = [child(f"a.{n}", "a") for n in (2, 3)]
+    def execute(statements: Iterator[Statement]) -> None:
+        for sql, values in statements:
+            connection.execute(sql, values)
+
+    others = [child(f"a.{n}", "a") for n in range(2, 300)]  # in id order below
+    others.sort(key=lambda promise: promise.id)
     for write in (full, leaves):
         connection.execute("DELETE FROM promises")
-        connection.execute(*write(pending))
-        connection.execute(*write(first))
-        connection.execute(*write(pending, *others))
+        execute(write(pending))
+        execute(write(first))
+        execute(write(pending, *others))
         found = [stored_of(row) for row in connection.execute(f"{SELECT} ORDER BY id")]
         assert found == [Stored(promise) for promise in (first, *others)]
     connection.close()

@@ -23,14 +23,12 @@ from .rows import (
     MOST_ROWS,
     REPLACE_SCHEDULE,
     SELECT,
-    UPSERT,
     Stored,
     row_of,
     schedule_row,
     select_taken,
-    upsert,
-    upsert_leaves,
 )
+from .upserts import UPSERT, leaf_upserts, row_upserts
 
 _log = logging.getLogger("resonate_aio.stores")
 
@@ -79,19 +77,18 @@ class Batch(Changes):
         self.done(self, error)
 
     def _commit(self, connection: sqlite3.Connection, *, isolated: bool) -> None:
-        leaves, others = list(self.leaves.values()), list(self.rows.values())
-        is_one_statement = not others and not self.schedules and len(leaves) <= MOST_ROWS
-        if is_one_statement and not isolated:
-            connection.execute(*upsert_leaves(leaves))  # a transaction by itself
-            return
+        if not isolated:
+            statements = [*leaf_upserts(list(self.leaves.values()))]
+            statements += row_upserts(list(self.rows.values()))
+            if len(statements) == 1 and not self.schedules:
+                connection.execute(*statements[0])  # a transaction by itself
+                return
         connection.execute("BEGIN IMMEDIATE")
         if isolated:
             self._write_one_by_one(connection)
         else:
-            for at in range(0, len(leaves), MOST_ROWS):
-                connection.execute(*upsert_leaves(leaves[at : at + MOST_ROWS]))
-            for at in range(0, len(others), MOST_ROWS):
-                connection.execute(*upsert(others[at : at + MOST_ROWS]))
+            for sql, values in statements:
+                connection.execute(sql, values)
         self._write_schedules(connection)
         connection.execute("COMMIT")
 

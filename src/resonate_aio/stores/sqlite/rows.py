@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from ...protocol.records import Promise, Schedule, Task
-from ..lineage import EXPLICIT, explicit_id
+from ..lineage import explicit_id
 
 APPLICATION_ID: Final = 0x52534E54
 """Written into the file's header: "RSNT"."""
@@ -67,65 +67,15 @@ SCHEMA: Final = (
     f"PRAGMA user_version = {SCHEMA_VERSION}",
 )
 
-_COLUMNS: Final = (
+COLUMNS: Final = (
     "id, state, timeout_at_ms, created_at_ms, settled_at_ms, owner, explicit, param_headers,"
     " param_data, value_headers, value_data, tags, callbacks, listeners, task_state, version,"
     " resumes, ttl_ms, pid, expires_at_ms, retry_at_ms, acquired_at_ms, lapses"
 )
-_MUTABLE: Final = (
-    "state",
-    "settled_at_ms",
-    "value_headers",
-    "value_data",
-    "callbacks",
-    "listeners",
-    "task_state",
-    "version",
-    "resumes",
-    "ttl_ms",
-    "pid",
-    "expires_at_ms",
-    "retry_at_ms",
-    "acquired_at_ms",
-    "lapses",
-)
-
-SELECT: Final = f"SELECT {_COLUMNS} FROM promises"  # noqa: S608  constants only
-
-# A settled row never changes again (law 1): the condition holds even against our own bugs.
-_ON_CONFLICT: Final = (
-    f" ON CONFLICT (id) DO UPDATE SET {', '.join(f'{c} = excluded.{c}' for c in _MUTABLE)}"
-    " WHERE promises.settled_at_ms IS NULL"
-)
-
-_LEAF_COLUMNS: Final = (
-    "id, state, timeout_at_ms, created_at_ms, settled_at_ms, owner, explicit, param_headers,"
-    " param_data, value_headers, value_data, tags"
-)
-_ON_LEAF_CONFLICT: Final = (
-    " ON CONFLICT (id) DO UPDATE SET state = excluded.state,"
-    " settled_at_ms = excluded.settled_at_ms, value_headers = excluded.value_headers,"
-    " value_data = excluded.value_data, callbacks = NULL, listeners = NULL"
-    " WHERE promises.settled_at_ms IS NULL"
-)
-
 MOST_ROWS: Final = 128
 """How many rows go into one statement at most."""
 
-
-@lru_cache(maxsize=64)
-def _insert(columns: str, on_conflict: str, count: int) -> str:
-    """The statement for so many rows; those without an id are left out."""
-    row = f"({', '.join('?' * (columns.count(',') + 1))})"
-    if count == 1:
-        rows = f"VALUES {row}"
-    else:
-        rows = f"SELECT * FROM (VALUES {', '.join([row] * count)}) WHERE column1 IS NOT NULL"  # noqa: S608
-    return f"INSERT INTO promises ({columns}) {rows}{on_conflict}"
-
-
-UPSERT: Final = _insert(_COLUMNS, _ON_CONFLICT, 1)
-
+SELECT: Final = f"SELECT {COLUMNS} FROM promises"  # noqa: S608  constants only
 
 SELECT_SCHEDULES: Final = (
     "SELECT id, cron, promise_id, promise_timeout_ms, created_at_ms, next_run_at_ms,"
@@ -159,13 +109,13 @@ def row_of(stored: Stored) -> tuple[Any, ...]:
         promise.settled_at_ms,
         promise.owner,
         explicit_id(promise),
-        _text(param.headers),
+        text(param.headers),
         param.data,
-        _text(value.headers),
+        text(value.headers),
         value.data,
-        _text(promise.tags) if promise.tags else None,
-        _text(list(awaiters)) if awaiters else None,
-        _text(list(addresses)) if addresses else None,
+        text(promise.tags) if promise.tags else None,
+        text(list(awaiters)) if awaiters else None,
+        text(list(addresses)) if addresses else None,
     )
     if task is None:
         return columns + _NO_TASK
@@ -173,7 +123,7 @@ def row_of(stored: Stored) -> tuple[Any, ...]:
         *columns,
         task.state._value_,
         task.version,
-        _text(task.resumes) if task.resumes else None,
+        text(task.resumes) if task.resumes else None,
         task.ttl_ms,
         task.pid,
         task.expires_at_ms,
@@ -181,37 +131,6 @@ def row_of(stored: Stored) -> tuple[Any, ...]:
         task.acquired_at_ms,
         task.lapses,
     )
-
-
-def upsert_leaves(promises: Sequence[Promise]) -> tuple[str, list[Any]]:
-    """The statement that writes so many rows without tasks, and its values."""
-    values: list[Any] = []
-    for promise in promises:
-        param, value, tags = promise.param, promise.value, promise.tags
-        headers = param.headers
-        values += (
-            promise.id,
-            promise.state._value_,
-            promise.timeout_at_ms,
-            promise.created_at_ms,
-            promise.settled_at_ms,
-            promise.owner,
-            headers.get(EXPLICIT) if headers else None,
-            _text(headers),
-            param.data,
-            None if value.headers is None else _text(value.headers),
-            value.data,
-            _text(tags) if tags else None,
-        )
-    return _padded(_LEAF_COLUMNS, _ON_LEAF_CONFLICT, len(promises), values)
-
-
-def upsert(rows: Sequence[Stored]) -> tuple[str, list[Any]]:
-    """The statement that writes so many rows, and its values."""
-    values: list[Any] = []
-    for stored in rows:
-        values += row_of(stored)
-    return _padded(_COLUMNS, _ON_CONFLICT, len(rows), values)
 
 
 def select_taken(roots: Sequence[str]) -> tuple[str, list[Any]]:
@@ -232,13 +151,6 @@ def _select_taken(count: int) -> str:
     )
 
 
-def _padded(columns: str, on_conflict: str, count: int, values: list[Any]) -> tuple[str, list[Any]]:
-    """Few statements for any count, so that SQLite need not compile one for each."""
-    padded = 1 << (count - 1).bit_length()
-    values += (None,) * (len(values) // count * (padded - count))
-    return _insert(columns, on_conflict, padded), values
-
-
 def schedule_row(schedule: Schedule) -> tuple[Any, ...]:
     """The row of a schedule, in the order of its columns."""
     return (
@@ -249,12 +161,13 @@ def schedule_row(schedule: Schedule) -> tuple[Any, ...]:
         schedule.created_at_ms,
         schedule.next_run_at_ms,
         schedule.last_run_at_ms,
-        _text(schedule.promise_param.headers),
+        text(schedule.promise_param.headers),
         schedule.promise_param.data,
-        _text(schedule.promise_tags) if schedule.promise_tags else None,
+        text(schedule.promise_tags) if schedule.promise_tags else None,
     )
 
 
-def _text(data: Any) -> str | None:
+def text(data: Any) -> str | None:
+    """Data as JSON text; None stays None."""
     # Decoded at once: what orjson.dumps returns keeps a block of 4 KiB alive.
     return None if data is None else orjson.dumps(data).decode()
