@@ -192,23 +192,32 @@ class Body(Interruptible):
         """Whether something waits to be given, or a kept cancel may now be let through."""
         return bool(self.waiting) or self._kept is not None
 
-    def give_directly(self, call: Call) -> bool:
-        """The call's outcome is durable, and the quiescent body is given it at once.
+    def give_directly(self, call: Call) -> Wait | None:
+        """The call's outcome is durable, and the body, at its only wait, is given it at once.
 
-        The common case of `arrived` and `next_batch` in one; False where something else
-        waits, or the call is not what its body waits for: then those two have to be asked.
+        The common case of `arrived`, `next_batch` and `wait_over` in one.
+
+        Returns:
+            The wait that is over; None where something else waits, or the call is not what its
+            body waits for: then those have to be asked, and nothing was done.
         """
-        if self.waiting or call.closed or not call.waits:
-            return False
-        wait = call.waits[0]
+        waits = call.waits
+        if self.waiting or call.closed or not waits:
+            return None
+        wait = waits[0]
         if wait.interrupted or wait.passed_on or call.ending is not None:
-            return False
+            return None
         call.state = GIVEN
         call.closed = True
         self.open_calls -= 1
-        self._gained((call.suffix,))
+        # A plain sequence gains nothing that has to be said, as `_gained` would find out.
+        is_next = self._sequential and self.count == self.position + 1 == self._creates
+        if not is_next or call.suffix != str(self.count):
+            self._gained((call.suffix,))
         self.position += 1
-        return True
+        self.at.clear()
+        del waits[0]
+        return wait
 
     @property
     def only_limits_wait(self) -> bool:

@@ -174,19 +174,10 @@ class Giving:
                 body.wait_over(wait, wait.task)
                 wait._error = error
                 error = None  # the frames it is raised in hold this one
-                if wait._context is not None:
-                    wait._context.run(wait._wakeup, wait)
-                else:
-                    wait._wakeup(wait)
-            return
-        if body.at.get(body) is not wait:
-            return
-        body.wait_over(wait, body)
-        body.generator_wait = None
-        call = wait.call
-        if error is None and call.failed:
-            error = call.value
-        step_generator(body, call.value if error is None else None, error)
+                _go_on(wait)
+        elif body.at.get(body) is wait:
+            body.wait_over(wait, body)
+            _step(body, wait, error)
 
     # -- what arrives ------------------------------------------------------------------
 
@@ -220,11 +211,13 @@ class Giving:
             and len(body.at) == 1
             and body.live_tasks == 1
             and self._gives_at_once
-            and body.give_directly(call)
+            and (wait := body.give_directly(call)) is not None
         ):
             # The common way: a body at its only wait is given the only thing there is.
-            if call.waits:
-                self.wake(body, call.waits[0], None)
+            if type(wait) is AsyncWait:
+                _go_on(wait)
+            else:
+                _step(body, wait, None)
             return
         body.arrived(call)
         if call.kind is not RUN:
@@ -273,6 +266,23 @@ class Giving:
         for wait in call.cancelled_by or ():
             body.cut(wait)
         self.consider(body)
+
+
+def _go_on(wait: AsyncWait) -> None:
+    """The task that waited goes on, in place."""
+    if wait._context is not None:
+        wait._context.run(wait._wakeup, wait)
+    else:
+        wait._wakeup(wait)
+
+
+def _step(body: LiveBody, wait: Wait, error: BaseException | None) -> None:
+    """The generator that waited goes on, in place."""
+    body.generator_wait = None
+    call = wait.call
+    if error is None and call.failed:
+        error = call.value
+    step_generator(body, call.value if error is None else None, error)
 
 
 def _goes_on(owner: Any) -> bool:
