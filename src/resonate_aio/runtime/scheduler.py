@@ -26,7 +26,7 @@ from ..execution.call import ASKED
 from ..execution.execution import ALIVE
 from ..protocol.requests import PromiseGet
 from ..protocol.values import decode
-from ..stores.base import Store
+from ..stores.base import Store, TellingStore
 from .asking import Asking
 from .awaitables import DurableCall
 from .bodies import FirstSteps, LiveBody, start
@@ -90,6 +90,7 @@ class Scheduler:
         self._over = self.concluding.over
         self._conclude = self.concluding.conclude
         self.factory = BranchFactory(loop, self._adopt_task, self._prepare_task)
+        self._afterwards = store.afterwards if isinstance(store, TellingStore) else None
         self._queue: deque[tuple[Callable[..., None], Any, Any]] = deque()
         self._scheduled = False
         self._draining = False
@@ -108,7 +109,8 @@ class Scheduler:
         self._queue.append((action, first, second))
         if not self._scheduled and not self._draining:
             self._scheduled = True
-            self.loop.call_soon(self._drain)
+            if self._afterwards is None or not self._afterwards(self._drain):
+                self.loop.call_soon(self._drain)
 
     @property
     def has_work(self) -> bool:

@@ -195,6 +195,19 @@ class FileStore(Protocol):
 
 
 @runtime_checkable
+class TellingStore(Protocol):
+    """A store that tells of many records from one callback of the event loop."""
+
+    def afterwards(self, callback: Callable[[], None]) -> bool:
+        """Call back at the end of what is told now.
+
+        Returns:
+            False where nothing is told: then it is for the loop to call back.
+        """
+        ...
+
+
+@runtime_checkable
 class HintedStore(Protocol):
     """A store whose server can send its messages to a URL too (`http(s)://` addresses)."""
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..protocol.records import Promise, PromiseState, Value
 from ..protocol.requests import Message, Reply, Request
-from ..stores.base import Acked, Answered, Refusal, Store
+from ..stores.base import Acked, Answered, Refusal, Store, TellingStore
 from .loop import Killed
 
 
@@ -39,6 +39,8 @@ class CrashingStore:
         self.last: tuple[str, object] = ("nothing", "")
         self.in_process = inner.in_process
         self.durable_at_once = inner.durable_at_once
+        if isinstance(inner, TellingStore):
+            self.afterwards = inner.afterwards
 
     @contextlib.contextmanager
     def _operation(self, verb: str, subject: object) -> Iterator[None]:

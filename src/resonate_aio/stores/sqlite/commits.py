@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -21,10 +20,12 @@ from ...protocol.records import TaskState
 from ..answers import resolve
 from ..base import Answered
 from ..in_process import InProcessStore
+from .changes import Changes
 from .file import Synchronous, open_file, recover, set_synchronous
 from .holds import Hold, Holds
 from .jobs import Batch, Lookup, Run, RunJob, end
 from .live import ReadLive
+from .outgoing import Outgoing
 from .owner_lock import OwnerLock
 from .presence import Presence
 from .writer import Writer
@@ -38,8 +39,6 @@ _ENOUGH: Final = 2_000
 
 _LONGEST_GATHER_S: Final = 0.02
 """What a commit waits at most for a loop that is busy; an idle one it does not wait for."""
-
-_PUBLISHING_SLICE_S: Final = 0.0005
 
 _ACQUIRED: Final = TaskState.ACQUIRED
 
@@ -82,7 +81,7 @@ class Commits(InProcessStore):
         self._holds = Holds()
         self._next = Batch(self._committed)
         self._inflight: Batch | None = None
-        self._outgoing: deque[Batch] = deque()
+        self._outgoing = Outgoing(self._hub)
         self._lookups: list[tuple[Lookup, Then]] = []
         self._lookups_out = 0
         self._is_wanted = False
@@ -129,6 +128,7 @@ class Commits(InProcessStore):
         self.report(job.unreadable)
         await job.load(self._machine, now_ms)
         self._bind(loop)
+        self._outgoing.open(loop)
 
     async def shutdown(self) -> None:
         """Commit what is outstanding, end the thread, give the file back."""
@@ -164,6 +164,7 @@ class Commits(InProcessStore):
         writer.join()
         self._writer = None
         self._unbind()
+        self._outgoing.close()
         self._lock.release()
 
     async def require(self, synchronous: Synchronous) -> None:
@@ -200,6 +201,10 @@ class Commits(InProcessStore):
         if self._machine.changed:
             self._want_commit()
 
+    def afterwards(self, callback: Callable[[], None]) -> bool:
+        """Call back at the end of what is told now; False: nothing is."""
+        return self._outgoing.afterwards(callback)
+
     async def barrier(self) -> None:
         """Wait until everything that changed so far is recorded."""
         if self._is_dirty():
@@ -213,7 +218,7 @@ class Commits(InProcessStore):
             machine.changed
             or machine.changed_schedules
             or self._inflight is not None
-            or self._outgoing
+            or self._outgoing.last is not None
         )
 
     def _is_uncommitted(self, id: str) -> bool:
@@ -229,14 +234,15 @@ class Commits(InProcessStore):
         machine = self._machine
         if self._fault is not None:
             raise self._given_up(self._fault)
+        batch: Changes | None
         if machine.changed or machine.changed_schedules:
             batch = self._next
             self._want_commit()
         elif self._inflight is not None:
             batch = self._inflight
-        elif self._outgoing:
-            batch = self._outgoing[-1]
         else:
+            batch = self._outgoing.last
+        if batch is None:
             return False
         batch.replies.append((answered, context, answer))
         return True
@@ -284,7 +290,7 @@ class Commits(InProcessStore):
             self._inflight = batch
             writer.submit(batch)
         else:
-            self._publish(batch)
+            self._outgoing.publish(batch)
 
     def _committed(self, batch: Batch, error: Exception | None) -> None:
         """The batch is durable, or the writer gave up on it."""
@@ -292,30 +298,22 @@ class Commits(InProcessStore):
         if error is not None:
             self._fail(batch, error)
             return
-        if self._is_wanted:
-            self._want_commit()
+        self._tell(batch)
         self._release_recorded(batch)
-        self._publish(batch)
 
-    def _publish(self, batch: Batch) -> None:
-        """Let out what the batch covers, after what earlier ones cover."""
-        self._outgoing.append(batch)
-        if len(self._outgoing) == 1:
-            self._let_out()
-
-    def _let_out(self) -> None:
-        """Let out as much as one pass of the loop may take."""
-        outgoing = self._outgoing
-        if self._writer is None or self._loop is None:
-            outgoing.clear()  # killed meanwhile: nobody is told
-            return
-        batch = outgoing[0]
-        if batch.tell(_PUBLISHING_SLICE_S):
-            for address, message in batch.messages:
-                self._hub.send(address, message)
-            outgoing.popleft()
-        if outgoing:
-            self._loop.call_soon(self._let_out)
+    def _tell(self, batch: Batch) -> None:
+        """Publish it, and hand over at once what that led to, where everybody was told."""
+        is_told = False
+        self._is_scheduled = True
+        try:
+            self._outgoing.publish(batch)
+            is_told = self._outgoing.last is None
+        finally:
+            self._is_scheduled = False
+            if self._is_wanted and is_told:
+                self._begin()
+            elif self._is_wanted:
+                self._want_commit()
 
     def _fail(self, batch: Batch, error: Exception) -> None:
         """Nothing can be recorded any more: tell those who wait, and say so from now on."""
@@ -334,10 +332,14 @@ class Commits(InProcessStore):
     def _release_recorded(self, batch: Batch) -> None:
         """Forget what is settled and recorded, and end the holds of leases that ended."""
         changed, bad = self._machine.changed, batch.bad
+        under_way = self._inflight.changed if self._inflight is not None else {}
         recorded = [
             promise
             for id, promise in batch.promises()
-            if promise.settled_at_ms is not None and id not in changed and id not in bad
+            if promise.settled_at_ms is not None
+            and id not in changed
+            and id not in under_way
+            and id not in bad
         ]
         self._machine.forget_all(self._holds.not_needed(recorded))
         by_root = self._holds.by_root

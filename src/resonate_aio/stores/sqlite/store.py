@@ -241,6 +241,10 @@ class SqliteStore:
             for door in _DOORS:
                 self.__dict__[door] = getattr(core, door)
 
+    def afterwards(self, callback: Callable[[], None]) -> bool:
+        """Call back at the end of what is told now; False: nothing is."""
+        return self._core is not None and self._core.afterwards(callback)
+
     def flush(self) -> None:
         """Begin writing what was created so far, though nobody waits for it."""
         self._opened().flush()
