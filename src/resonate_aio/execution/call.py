@@ -71,6 +71,7 @@ class Call:
         joined: The call that runs the function of its explicit id, if that is another one.
         joiners: The calls of the same id that have joined this one.
         passed_on: A cancel that arrived at a wait for it is, or was, on its way to it (S10).
+        reached: A cancel from its body came to its function (S10).
         cancelled_by: The waits whose cancel was passed on to the call itself (S10).
         ending: How a call that is not durable ended, where its outcome does not tell.
         takes_live: Its arguments are immutable scalars: what they decode to is what they are.
@@ -96,6 +97,7 @@ class Call:
     cut: bool = False
     outlived: bool = False
     passed_on: bool = False
+    reached: bool = False
     closed: bool = False
     arguments_count: bool = True
     durable: bool = True

@@ -24,7 +24,7 @@ from .log import (
     is_cut_of,
     logs_of,
 )
-from .volatile import Ending
+from .volatile import AFTER_CANCEL, Ending
 
 
 class Decision(Enum):
@@ -184,11 +184,11 @@ class Execution:
         """The same for a call that has no promise: the log of its body tells how it ended."""
         assert call.body is not None  # a root is durable
         ending = call.ending = call.body.ending_of(call)
-        call.outlived = ending is Ending.OUTLIVED
+        call.outlived = ending in AFTER_CANCEL
         if ending is Ending.CUT:
             call.cut = True
             return Decision.NOTHING
-        if ending is Ending.RETURNED or ending is Ending.OUTLIVED:
+        if ending is Ending.RETURNED or call.outlived:
             call.timeout_at_ms = call.body.call.timeout_at_ms  # it kept its own
         is_over = ending is Ending.TIMED_OUT or call.timeout_at_ms <= now_ms
         return Decision.OVERDUE if is_over else DRIVE

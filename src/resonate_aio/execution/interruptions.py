@@ -96,7 +96,8 @@ class Interruptible(Carrying):
         call = wait.call
         logged = self._logged_interruptions
         is_logged = logged is not None and wait.member in logged
-        has_value = call.is_ended or not call.is_volatile  # else the cancel is what it ends by
+        # Else the cancel is what it ends by.
+        has_value = call.is_ended or not call.is_volatile or call.ending is Ending.UNREACHED
         if call.outlived and wait.direct and has_value and not (wait.passed_on and is_logged):
             self._comes_again(wait)
             self.outlived(wait, owner, cancelling)

@@ -5,7 +5,8 @@ tells: it names what the body was given, and for such a call also how that came 
 replay could not find out by driving it once more. A call whose wait was interrupted and whose
 outcome was never given was cut before that (S10): it must not run again. One that its own
 deadline ended must not run until it passes again (S14), and one that ended in time has none
-any more. One that outlived a cancel needs that cancel to end as it did.
+any more. One that outlived a cancel needs that cancel to end as it did; one that ended while
+the cancel was on its way must not be reached by it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ class Ending(StrEnum):
     """How a call ended, as the log marks it in front of the call's suffix."""
 
     RETURNED = ""  # by itself, in time
-    OUTLIVED = "+"  # by itself, though its wait had been cancelled
+    OUTLIVED = "+"  # with an outcome of its own, though its function was cancelled
+    UNREACHED = "="  # the same, before the cancel of its wait reached its function
     TIMED_OUT = "~"
     CUT = INTERRUPTION  # a wait for it was interrupted, and its outcome was never given
 
@@ -43,7 +45,10 @@ def endings_in(log: Iterable[Batch]) -> dict[str, Ending]:
     return endings
 
 
-_MARKS = (Ending.OUTLIVED, Ending.TIMED_OUT)
+_MARKS = (Ending.OUTLIVED, Ending.UNREACHED, Ending.TIMED_OUT)
+
+AFTER_CANCEL = (Ending.OUTLIVED, Ending.UNREACHED)
+"""How a call ends whose outcome is given though its wait was cancelled (S10)."""
 
 
 def member_of(call: Call) -> str:
@@ -51,8 +56,10 @@ def member_of(call: Call) -> str:
     if not call.is_volatile:
         return call.suffix
     ending = call.ending
-    if ending is None:
-        ending = Ending.OUTLIVED if call.is_being_cancelled else Ending.RETURNED
+    if ending is None and call.is_being_cancelled:
+        ending = Ending.OUTLIVED if call.reached else Ending.UNREACHED
+    elif ending is None:
+        ending = Ending.RETURNED
     return f"{ending}{call.suffix}"
 
 

@@ -19,7 +19,18 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack
 
 from ..errors import ContextMisuseError
 from ..execution.body import Branch
-from ..execution.call import ASKED, CALLED, DETACHED, GIVEN, RUN, Call, CallKind, CallState, Wait
+from ..execution.call import (
+    ASKED,
+    CALLED,
+    DETACHED,
+    ENDED,
+    GIVEN,
+    RUN,
+    Call,
+    CallKind,
+    CallState,
+    Wait,
+)
 from ..protocol.records import Promise
 from .options import (
     LOCAL_KEYS,
@@ -242,9 +253,9 @@ class DurableCall(Call, Yieldable, Coroutine[Any, Any, R], Generic[R]):
         tb: TracebackType | None = None,
     ) -> Any:
         """Throw into the call as a coroutine."""
-        if self._driver is None and self.state is ASKED:
-            # Cancelled before its task's first step: the call runs already (S22), so the cancel
-            # reaches it as it would at its wait (S10).
+        if self._driver is None and (self.state is ASKED or self.state is ENDED):
+            # Cancelled before its task's first step: the call runs already (S22), or its outcome
+            # was recorded, so the cancel reaches it as it would at its wait (S10).
             error = typ if val is None else val
             if error is CancelledError or isinstance(error, CancelledError):
                 waiting = self.send(None)

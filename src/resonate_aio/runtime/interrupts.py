@@ -124,6 +124,7 @@ class Interrupts:
         """It is the turn of a cancel from the body's caller."""
         if child.frame_over:
             return
+        child.call.reached = True
         if child.generator is not None:
             wait = child.generator_wait
             if wait is not None:
