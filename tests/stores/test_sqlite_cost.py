@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.stores.drive import child, held, step
+from tests.stores.drive import child, held, passes, step
 
 from resonate_aio import Context, Resonate
 from resonate_aio.protocol.records import EMPTY, Promise, PromiseState
@@ -132,21 +132,42 @@ async def test_after_a_kill_nobody_hears_anything(outgoing: Outgoing) -> None:
     assert told.heard == ["a.1"]
 
 
-async def test_who_follows_may_raise_and_the_rest_is_still_told(outgoing: Outgoing) -> None:
-    """A signal handler may raise anywhere."""
+async def test_a_signal_handler_that_raises_where_it_is_told_loses_nothing_else(
+    outgoing: Outgoing,
+) -> None:
+    """Law 16: the loop may go on after it, to stop in an orderly way."""
     told = Told()
 
     def interrupted() -> None:
-        raise KeyboardInterrupt
+        outgoing.afterwards(lambda: told.heard.append("then"))
+        raise SystemExit
 
-    later = told.batch("2")
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit):
         outgoing.publish(told.batch("1", then=interrupted))
+    assert told.heard == ["a.1"]
     assert not outgoing.afterwards(interrupted)
-    outgoing.publish(later)
-    for _ in range(3):
-        await asyncio.sleep(0)
-    assert told.heard == ["a.1", "a.2"]
+    outgoing.publish(told.batch("2"))
+    await passes()
+    assert sorted(told.heard) == ["a.1", "a.2", "then"]
+    assert outgoing.last is None
+
+
+async def test_a_signal_handler_that_raises_in_what_follows_loses_nothing_else(
+    outgoing: Outgoing,
+) -> None:
+    told = Told()
+
+    def exits() -> None:
+        raise SystemExit
+
+    def follow() -> None:
+        outgoing.afterwards(exits)
+        outgoing.afterwards(lambda: told.heard.append("then"))
+
+    with pytest.raises(SystemExit):
+        outgoing.publish(told.batch("1", then=follow))
+    await passes()
+    assert told.heard == ["a.1", "then"]
     assert outgoing.last is None
 
 

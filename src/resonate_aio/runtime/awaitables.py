@@ -104,6 +104,19 @@ class AsyncWait(Wait):
             finally:
                 self._error = None  # its traceback holds this wait
 
+    def go_on(self) -> None:
+        """Let its task go on, in place."""
+        if self._context is not None:
+            self._context.run(self._wakeup, self)
+        else:
+            self._wakeup(self)
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether its task is suspended on it, whatever became of it."""
+        task: Any = self.task
+        return task is not None and task._fut_waiter is self
+
     def dies(self) -> bool:
         """Its task is to die: whether that is news."""
         is_news = self._error is None

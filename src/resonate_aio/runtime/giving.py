@@ -174,7 +174,7 @@ class Giving:
                 body.wait_over(wait, wait.task)
                 wait._error = error
                 error = None  # the frames it is raised in hold this one
-                _go_on(wait)
+                wait.go_on()
         elif body.at.get(body) is wait:
             body.wait_over(wait, body)
             _step(body, wait, error)
@@ -215,7 +215,7 @@ class Giving:
         ):
             # The common way: a body at its only wait is given the only thing there is.
             if type(wait) is AsyncWait:
-                _go_on(wait)
+                wait.go_on()
             else:
                 _step(body, wait, None)
             return
@@ -266,14 +266,6 @@ class Giving:
         for wait in call.cancelled_by or ():
             body.cut(wait)
         self.consider(body)
-
-
-def _go_on(wait: AsyncWait) -> None:
-    """The task that waited goes on, in place."""
-    if wait._context is not None:
-        wait._context.run(wait._wakeup, wait)
-    else:
-        wait._wakeup(wait)
 
 
 def _step(body: LiveBody, wait: Wait, error: BaseException | None) -> None:

@@ -282,6 +282,10 @@ class Interrupts:
                 asyncio._unregister_task(task)
                 vars_of: Any = task
                 vars_of._log_destroy_pending = False
+                if vars_of._fut_waiter is None:
+                    # A signal handler raised while it was about to wait: nothing will ever wake
+                    # it, and asyncio.run may await it already.
+                    asyncio.Future.cancel(task)
 
     def _end(self, wait: AsyncWait) -> None:
         """Once for each wait, however often its task is cancelled."""
@@ -290,6 +294,8 @@ class Interrupts:
 
     def _let_die(self, wait: AsyncWait, _: Any = None) -> None:
         self._scheduler.wake(wait.body, wait, asyncio.CancelledError())
+        if wait.is_waited_for:  # a signal handler raised when it was over and its task not told
+            wait.go_on()
         wait.let_go()
 
     def farewell(self, body: LiveBody) -> BaseException:

@@ -298,8 +298,10 @@ class Commits(InProcessStore):
         if error is not None:
             self._fail(batch, error)
             return
-        self._tell(batch)
-        self._release_recorded(batch)
+        try:
+            self._tell(batch)
+        finally:
+            self._release_recorded(batch)
 
     def _tell(self, batch: Batch) -> None:
         """Publish it, and hand over at once what that led to, where everybody was told."""

@@ -73,9 +73,12 @@ class Outgoing:
                 for address, message in batch.messages:
                     self._hub.send(address, message)
                 batches.popleft()
-        finally:
+            self._following = None
+            while following:
+                following.pop(0)()
+        finally:  # a signal handler may raise anywhere in it
             self._following = None
             if batches:
                 loop.call_soon(self._let_out)
-        for callback in following:
-            callback()
+            for callback in following:
+                loop.call_soon(callback)

@@ -1,0 +1,121 @@
+"""A signal handler that exits, wherever its exception is raised: the process ends (law 16)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from resonate_aio import Context, Resonate
+from resonate_aio.runtime.awaitables import AsyncWait
+from resonate_aio.runtime.settings import Settings
+from resonate_aio.stores.base import Store
+from resonate_aio.stores.memory import MemoryStore
+from resonate_aio.stores.sqlite import SqliteStore
+
+CHILD = """
+import asyncio, signal, sys
+from resonate_aio import Resonate
+
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
+
+async def step(ctx, n):
+    return n
+
+async def flow(ctx, count):
+    for n in range(count):
+        await ctx.run(step, n)
+
+async def main():
+    async with Resonate.local(path=sys.argv[1]) as resonate:
+        resonate.register(flow)
+        handles = [resonate.begin_run(f"e{n}", flow, 100_000) for n in range(100)]
+        print("go", flush=True)
+        for handle in handles:
+            await handle
+
+asyncio.run(main())
+"""
+
+BOUND_S = 30
+
+
+def test_a_process_that_is_busy_with_commits_exits(tmp_path: Path) -> None:
+    """Acknowledgements drive functions on, in the callback that the exception passes through."""
+    rng = random.Random(7)
+    child = tmp_path / "child.py"
+    child.write_text(CHILD)
+    for number in range(8):
+        path = tmp_path / f"{number}.db"
+        process = subprocess.Popen(
+            [sys.executable, str(child), str(path)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=dict(os.environ),
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "go\n"
+        time.sleep(rng.uniform(0.05, 0.3))
+        process.send_signal(signal.SIGTERM)
+        try:
+            _, said = process.communicate(timeout=BOUND_S)
+        finally:
+            process.kill()
+        assert process.returncode == 3, said
+
+
+class Exit:
+    """Raises in the place of a method, as a signal handler would, the n-th time it is called."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str, times: int) -> None:
+        original = getattr(AsyncWait, name)
+        self.left = times
+
+        def method(wait: AsyncWait, *args: object, **kwargs: object) -> object:
+            self.left -= 1
+            if self.left == 0:
+                raise SystemExit(3)
+            return original(wait, *args, **kwargs)
+
+        monkeypatch.setattr(AsyncWait, name, method)
+
+
+@pytest.mark.parametrize("store", ["memory", "sqlite"])
+@pytest.mark.parametrize("name", ["get_loop", "add_done_callback", "go_on"])
+def test_an_exit_while_a_task_suspends_or_goes_on(
+    name: str, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There a task is neither at a wait nor to go on, and nothing of asyncio's ends it."""
+
+    async def step(ctx: Context, n: int) -> int:
+        await asyncio.sleep(0)
+        return n
+
+    async def flow(ctx: Context) -> None:
+        for n in range(20):
+            await ctx.run(step, n)
+
+    async def main() -> None:
+        places: dict[str, Callable[[], Store]] = {
+            "memory": MemoryStore,
+            "sqlite": lambda: SqliteStore(tmp_path / "a.db"),
+        }
+        async with Resonate(store=places[store](), settings=Settings(stop_s=0.5)) as resonate:
+            resonate.register(flow)
+            Exit(monkeypatch, name, 10)
+            for handle in [resonate.begin_run(f"e{n}", flow) for n in range(3)]:
+                await handle
+
+    began = time.monotonic()
+    with pytest.raises(SystemExit):
+        asyncio.run(main())
+    assert time.monotonic() - began < BOUND_S
