@@ -36,7 +36,7 @@ SHOWN_BY: dict[str, tuple[list[Callable[[], Report]], str]] = {
     "recorded_results_are_given_at_the_ask": ([of_corpus("as_completed_order")], "sequence"),
     "branches_are_numbered_by_first_call": ([uneven], "fan_out"),
     "records_are_not_looked_up": ([of_corpus("sequence")], ""),
-    "cut_mark_is_ignored": ([of_corpus("cancel_before_it_began")], "gather_of_helpers"),
+    "cut_mark_is_ignored": ([of_corpus("ctx_timeout_expires")], "gather_of_helpers"),
     "interruptions_are_not_logged": ([of_corpus("rpc_given_up")], "gather_of_helpers"),
     "settlements_carry_no_log": ([of_corpus("cut_before_more_arrived")], "gather_of_helpers"),
     "creates_overtake_each_other": ([of_corpus("first_completed_promises")], "sequence"),

@@ -314,3 +314,42 @@ def test_a_limit_around_a_call_that_others_wait_for_ends_that_wait_alone(store: 
     report = crash_everywhere(main, store=store, values_vary=True, name="shared")
 
     assert report.result == ["late", "value"]
+
+
+# ------------------------------------------------------------------ before its turn
+
+
+def test_a_cancel_that_comes_before_the_limit_it_came_after() -> None:
+    """S11, S11a: by the log the limit ended the wait; the early cancel is kept for the next."""
+    cancelled_at_s = iter([5, 5, 0])  # undisturbed; before the crash; after it
+
+    async def main(resonate: Resonate) -> list[str]:
+        at_s = next(cancelled_at_s)
+
+        @resonate.register(name="flow")
+        async def flow(ctx: Context) -> list[str]:
+            seen = []
+            task = asyncio.current_task()
+            assert task is not None
+            if at_s:
+                asyncio.get_running_loop().call_later(at_s, task.cancel)
+            else:
+                task.cancel()
+            try:
+                try:
+                    async with ctx.timeout(1):
+                        await ctx.sleep(50)
+                except TimeoutError:
+                    seen.append("limit")
+                await ctx.sleep(60)
+            except asyncio.CancelledError:
+                task.uncancel()
+                seen.append("cancel")
+            return seen
+
+        return await resonate.run("x", flow)
+
+    after_the_next_sleep = (7,)
+    report = crash_everywhere(main, only=after_the_next_sleep)
+
+    assert report.result == ["limit", "cancel"]

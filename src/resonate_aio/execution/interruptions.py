@@ -192,9 +192,25 @@ class Interruptible(Carrying):
         if self._kept is not None and owner in self._kept:
             return True
         wait = self.at.get(owner)
-        if wait is None:
+        if wait is None or self._is_overtaken(wait):
             return False
         return wait.interrupted or wait is self.passing or wait in (wait.call.cancelled_by or ())
+
+    def limit_expires(self, owner: Any, cancelling: int) -> None:
+        """It is the turn of a time limit, which is to cancel this task (S11a).
+
+        A cancel that came earlier than on the first run, and whose turn is later, is kept: there
+        the limit ended the wait that it found the task at.
+        """
+        wait = self.at.get(owner)
+        if wait is not None and self._is_overtaken(wait):
+            self.keep(owner, cancelling, came_at=wait)
+
+    def _is_overtaken(self, wait: Wait) -> bool:
+        """Whether the log gives what is given now before the interruption that waits (S11)."""
+        if not wait.interrupted or self._log is None:
+            return False
+        return any(wait.member in batch for batch in self._log[self.position :])
 
     def keep(
         self,

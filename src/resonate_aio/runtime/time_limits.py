@@ -52,6 +52,7 @@ class TimeLimit:
             self._expired = True
             under_way = self._call.home.is_being_cancelled(self._task) or _is_woken(self._task)
             self._counted = self._baseline if under_way else self._task.cancelling()
+            self._call.home.limit_expires(self._task, self._task.cancelling())
             self._task.cancel()
 
     async def __aexit__(
