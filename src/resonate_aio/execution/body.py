@@ -163,18 +163,17 @@ class Body(Interruptible):
         self.at[owner] = wait
         self.activity += 1
         call = wait.call
-        if call.waits is None:
-            call.waits = [wait]
+        if call.wait is None:
+            call.wait = wait
         else:
-            call.waits.append(wait)
+            call.wait_begun(wait)
         if self.unawaited_failures and call.suffix in self.unawaited_failures:
             del self.unawaited_failures[call.suffix]
 
     def wait_over(self, wait: Wait, owner: Any) -> None:
         """The task is about to go on: with a result, an interruption, or because it dies."""
         del self.at[owner]
-        if wait.call.waits:
-            wait.call.waits.remove(wait)
+        wait.call.wait_over(wait)
 
     @property
     def is_at_one_wait(self) -> bool:
@@ -201,10 +200,9 @@ class Body(Interruptible):
             The wait that is over; None where something else waits, or the call is not what its
             body waits for: then those have to be asked, and nothing was done.
         """
-        waits = call.waits
-        if self.waiting or call.closed or not waits:
+        wait = call.wait
+        if wait is None or self.waiting or call.closed:
             return None
-        wait = waits[0]
         if wait.interrupted or wait.passed_on or call.ending is not None:
             return None
         call.state = GIVEN
@@ -216,7 +214,7 @@ class Body(Interruptible):
             self._gained((call.suffix,))
         self.position += 1
         self.at.clear()
-        del waits[0]
+        call.wait_over(wait)
         return wait
 
     @property
@@ -326,7 +324,7 @@ def _ends_something(member: Input) -> bool:
 
 
 def _is_won_over(member: Input) -> bool:
-    return isinstance(member, Call) and any(wait.interrupted for wait in member.waits or ())
+    return isinstance(member, Call) and any(wait.interrupted for wait in member.waits)
 
 
 def _known_ms(member: Input) -> int | None:

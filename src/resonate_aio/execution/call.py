@@ -6,6 +6,7 @@ event loop needs (a call is also the awaitable its body holds, see runtime/await
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
@@ -76,6 +77,8 @@ class Call:
         ending: How a call that is not durable ended, where its outcome does not tell.
         takes_live: Its arguments are immutable scalars: what they decode to is what they are.
         waited: How many waits for it ever began.
+        wait: The first of the waits for it that are not over.
+        more_waits: The others; few calls have any.
     """
 
     # Defaults live on the class: a call is made at every step and sets few of them.
@@ -104,7 +107,8 @@ class Call:
     takes_live: bool = False
     waited: int = 0
     ending: Ending | None = None
-    waits: list[Wait] | None = None
+    wait: Wait | None = None
+    more_waits: list[Wait] | None = None
     cancelled_by: list[Wait] | None = None
     joined: Call | None = None
     joiners: dict[Call, None] | None = None
@@ -133,6 +137,31 @@ class Call:
         """Whether its outcome is recorded nowhere: neither under its own id nor another (S4)."""
         return not self.durable and self.promise_id == self.id
 
+    # -- who waits for it
+
+    @property
+    def waits(self) -> Sequence[Wait]:
+        """The waits for it that are not over, in the order in which they began."""
+        if self.wait is None:
+            return ()
+        return (self.wait, *(self.more_waits or ()))
+
+    def wait_begun(self, wait: Wait) -> None:
+        """A wait for it begins."""
+        if self.wait is None:
+            self.wait = wait
+        elif self.more_waits is None:
+            self.more_waits = [wait]
+        else:
+            self.more_waits.append(wait)
+
+    def wait_over(self, wait: Wait) -> None:
+        """A wait for it is over."""
+        if self.wait is wait:
+            self.wait = self.more_waits.pop(0) if self.more_waits else None
+        elif self.more_waits and wait in self.more_waits:
+            self.more_waits.remove(wait)
+
     # -- explicit ids, which several bodies may call
 
     @property
@@ -149,7 +178,7 @@ class Call:
     @property
     def awaits_cancel(self) -> bool:
         """Whether its value is to be given only once its wait is cancelled again (S10, S11)."""
-        return self.outlived and not any(wait.passed_on for wait in self.waits or ())
+        return self.outlived and not any(wait.passed_on for wait in self.waits)
 
     @property
     def is_being_cancelled(self) -> bool:
@@ -158,7 +187,7 @@ class Call:
             return True
         if not self.passed_on or self.is_shared:
             return False
-        return any(wait.passed_on for wait in self.waits or ())
+        return any(wait.passed_on for wait in self.waits)
 
     def join(self, runner: Call) -> None:
         """Another call of the same id runs its function."""

@@ -145,7 +145,7 @@ class Giving:
         if call.kind is TIMEOUT:
             self._expire(body, call)
             return
-        for wait in list(call.waits or ()):
+        for wait in call.waits:
             if body.is_for_result(wait):
                 self.wake(body, wait, None)
 
@@ -223,7 +223,7 @@ class Giving:
         if call.kind is not RUN:
             call.record = record  # it says when: what a replay is given next may go by that
             self._executions.unwatch(call)
-        for wait in call.waits or ():
+        for wait in call.waits:
             if wait.passed_on:
                 self._came_back(body, wait, record)
         self.consider(body)
