@@ -17,7 +17,7 @@ from resonate_aio.protocol.requests import Message
 from resonate_aio.stores.base import Refusal
 from resonate_aio.stores.hub import Hub
 from resonate_aio.stores.sqlite import SqliteStore
-from resonate_aio.stores.sqlite.changes import Changes
+from resonate_aio.stores.sqlite.changes import Ack, Changes
 from resonate_aio.stores.sqlite.outgoing import Outgoing
 
 
@@ -74,7 +74,7 @@ class Told:
     def batch(self, *names: str, then: Callable[[], None] | None = None) -> Changes:
         batch = Changes()
         for name in names:
-            batch.acks.append((self._acked, then, child(f"a.{name}", "a")))
+            batch.acks.append(Ack(self._acked, then, child(f"a.{name}", "a")))
         return batch
 
     def _acked(self, then: Callable[[], None] | None, record: Promise | Refusal) -> None:

@@ -12,6 +12,8 @@ from itertools import chain
 from time import perf_counter
 from typing import Any, Final
 
+import msgspec
+
 from ...machine.machine import PromiseMachine
 from ...protocol.records import Promise, Schedule
 from ...protocol.requests import Message
@@ -21,6 +23,14 @@ from .rows import Stored
 _log = logging.getLogger("resonate_aio.stores")
 
 _LOOK_AT_CLOCK: Final = 8
+
+
+class Ack(msgspec.Struct, gc=False):
+    """Who hears that a record is durable. Nothing to the collector: a commit has one for each."""
+
+    acked: Acked
+    context: Any
+    record: Promise
 
 
 class Changes:
@@ -47,7 +57,7 @@ class Changes:
         self.leaves: dict[str, Promise] = {}
         self.rows: dict[str, Stored] = {}
         self.schedules: list[tuple[str, Schedule | None]] = []
-        self.acks: deque[tuple[Acked, Any, Promise]] = deque()
+        self.acks: deque[Ack] = deque()
         self.replies: deque[tuple[Answered, Any, Any]] = deque()
         self.messages: list[tuple[str, Message]] = []
         self.bad: set[str] = set()
@@ -86,7 +96,7 @@ class Changes:
         """Nothing of it is recorded: whoever waits is told, and may not go on (law 2)."""
         acks, self.acks = self.acks, deque()
         replies, self.replies = self.replies, deque()
-        told: list[tuple[Any, Any, Any]] = [(acked, context, LOST) for acked, context, _ in acks]
+        told: list[tuple[Any, Any, Any]] = [(ack.acked, ack.context, LOST) for ack in acks]
         told += [(answered, context, error) for answered, context, _ in replies]
         for callback, context, answer in told:
             try:
@@ -104,9 +114,10 @@ class Changes:
         told = 0
         while acks:
             # Taken out one by one: what was told of is garbage at once, not with the last.
-            acked, context, record = acks.popleft()
+            ack = acks.popleft()
+            record = ack.record
             try:
-                acked(context, LOST if bad and record.id in bad else record)
+                ack.acked(ack.context, LOST if bad and record.id in bad else record)
             except Exception:  # noqa: BLE001  one listener's fault must not stop the others
                 _log.exception("the callback for promise %r failed", record.id)
             told += 1

@@ -11,6 +11,7 @@ from typing import Any, Final
 from ...errors import UnreadableRecordError
 from ...protocol.records import Promise, PromiseState, TaskState, Value
 from ..base import LOST, UNREADABLE, Acked, Refusal
+from .changes import Ack
 from .holds import Hold
 from .jobs import Lookup, Scan
 from .looking import Looking
@@ -58,7 +59,7 @@ class FencedDoor(Looking):
         if promise.tags:
             self._arm()
         if acked is not None:
-            self._next.acks.append((acked, context, record))
+            self._next.acks.append(Ack(acked, context, record))
             self._want_commit()
         elif machine.outbox:
             self._want_commit()
@@ -127,7 +128,7 @@ class FencedDoor(Looking):
         )
         if record is None:
             return LOST
-        self._next.acks.append((acked, context, record))
+        self._next.acks.append(Ack(acked, context, record))
         if not self._is_wanted:
             self._want_commit()
         if record.tags:
@@ -158,6 +159,6 @@ class FencedDoor(Looking):
                 acked(context, LOST)
             return
         if acked is not None:
-            self._next.acks.append((acked, context, record))
+            self._next.acks.append(Ack(acked, context, record))
         self._want_commit()
         self._arm()
