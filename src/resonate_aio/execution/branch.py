@@ -11,13 +11,18 @@ if TYPE_CHECKING:
 
 
 class Branch:
-    """One asyncio task of a body, as far as ids go: it counts the calls made in it (S2)."""
+    """One asyncio task of a body, as far as ids go: it counts the calls made in it (S2).
+
+    Attributes:
+        made_for: What its asyncio task is being made of, while it is.
+    """
 
     parent: Branch | None = None
     prefix: str = ""
     count: int = 0
     siblings: dict[str, int] | None = None
     is_unordered: bool = False
+    made_for: object = None
 
     def __init__(self, parent: Branch | None, prefix: str) -> None:
         self.parent = parent

@@ -31,6 +31,7 @@ from ..execution.call import (
     CallState,
     Wait,
 )
+from ..execution.execution import ALIVE
 from ..protocol.records import Promise
 from .options import (
     LOCAL_KEYS,
@@ -220,6 +221,16 @@ class DurableCall(Call, Yieldable, Coroutine[Any, Any, R], Generic[R]):
         if self.state is CALLED:
             self.home.scheduler.asking.ask(self)
 
+    def begin_branch(self) -> str:
+        """A task is made of it: it counts as asked from now on (S22).
+
+        Returns:
+            What the task is called in the ids of its branch (S2).
+        """
+        if self.home.execution.life is ALIVE:
+            self.start()
+        return self.branch_name
+
     def __await__(self) -> Generator[Any, Any, R]:
         home = self.home
         if home.is_dead:
@@ -289,7 +300,7 @@ class DurableCall(Call, Yieldable, Coroutine[Any, Any, R], Generic[R]):
 
     @property
     def branch_name(self) -> str:
-        """What a task that wraps this call is called in the ids of its branch (S2)."""
+        """What the call is of: a function, or its kind."""
         return self.callee.name if self.callee is not None else str(self.kind)
 
     def __repr__(self) -> str:

@@ -21,7 +21,7 @@ import anyio
 
 from ..clock import Clock
 from ..errors import InternalError, NonDeterminismError, ResonateStoreError
-from ..execution.body import Body, Branch
+from ..execution.body import Branch
 from ..execution.call import ASKED
 from ..execution.execution import ALIVE
 from ..protocol.requests import PromiseGet
@@ -89,7 +89,7 @@ class Scheduler:
         self.recorded = self.giving.recorded
         self._over = self.concluding.over
         self._conclude = self.concluding.conclude
-        self.factory = BranchFactory(loop, self._adopt_task, self._prepare_task)
+        self.factory = BranchFactory(loop)
         self._afterwards = store.afterwards if isinstance(store, TellingStore) else None
         self._queue: deque[tuple[Callable[..., None], Any, Any]] = deque()
         self._scheduled = False
@@ -302,13 +302,14 @@ class Scheduler:
 
     # -- tasks a body creates ----------------------------------------------------------
 
-    def _prepare_task(self, coro: Any) -> None:
-        """A ctx call wrapped in a task counts as asked when the task is made (S22)."""
-        if isinstance(coro, DurableCall) and coro.home.execution.life is ALIVE:
-            coro.start()
+    def adopt_task(
+        self, task: asyncio.Task[Any], body: LiveBody, branch: Branch, coro: Any
+    ) -> None:
+        """A body created a task: it is held, and counted among the body's own.
 
-    def _adopt_task(self, task: asyncio.Task[Any], body: Body, branch: Branch, coro: Any) -> None:
-        assert isinstance(body, LiveBody)
+        Args:
+            coro: What it was made of; a ctx call that it wraps is the task's part in the body.
+        """
         if body.is_over:
             return
         body.live_tasks += 1

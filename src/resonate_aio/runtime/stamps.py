@@ -16,7 +16,7 @@ from types import CoroutineType, FrameType, TracebackType
 from typing import Any
 
 from ..errors import ContextMisuseError
-from ..execution.body import Body, Branch
+from ..execution.body import Branch
 from .endings import contained, ends_process
 
 current_branch: ContextVar[Branch | None] = ContextVar("resonate_aio_branch", default=None)
@@ -27,20 +27,14 @@ TaskFactory = Callable[..., "asyncio.Future[Any]"]
 class BranchFactory:
     """A task factory that stamps the tasks created inside a body.
 
-    Args:
-        adopt: Told of each stamped task, its branch, and the ctx call it wraps, if it does.
+    Every client installs one over whatever is there. The first that is called stamps, for the
+    client that runs the body; the others let the task pass, so that ids do not tell how many
+    clients there are (S2).
     """
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        adopt: Callable[[asyncio.Task[Any], Body, Branch, Any], None],
-        prepare: Callable[[Any], None],
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._chained: TaskFactory | None = loop.get_task_factory()
-        self._adopt = adopt
-        self._prepare = prepare
 
     def install(self) -> None:
         """Become the loop's task factory."""
@@ -60,15 +54,14 @@ class BranchFactory:
         """Make a task; one made inside a body runs in a branch of its own (S2)."""
         context: ContextVars | None = kwargs.get("context")
         branch = current_branch.get() if context is None else context.get(current_branch)
-        if branch is None:
+        if branch is None or branch.made_for is coro:
             return self._create(loop, coro, kwargs)
-        self._prepare(coro)
-        own_name = getattr(coro, "branch_name", None)
-        if own_name is None and _is_under_as_completed():
+        begin_branch = getattr(coro, "begin_branch", None)  # a ctx call has it
+        if begin_branch is None and _is_under_as_completed():
             task = self._create_stamped(loop, coro, kwargs, branch, branch.fork_unordered())
             task.add_done_callback(_refusal_seen)
             return task
-        name = own_name or getattr(coro, "__qualname__", None)
+        name = getattr(coro, "__qualname__", None) if begin_branch is None else begin_branch()
         forked = branch.fork(name or type(coro).__qualname__)
         return self._create_stamped(loop, coro, kwargs, branch, forked)
 
@@ -84,9 +77,15 @@ class BranchFactory:
         context = copy_context() if context is None else context.copy()
         context.run(current_branch.set, forked)
         kwargs["context"] = context
-        task = self._create(loop, Contained(coro) if type(coro) is CoroutineType else coro, kwargs)
-        if isinstance(task, asyncio.Task) and branch.body is not None:
-            self._adopt(task, branch.body, forked, coro)
+        made_of = Contained(coro) if type(coro) is CoroutineType else coro
+        forked.made_for = made_of
+        try:
+            task = self._create(loop, made_of, kwargs)
+        finally:
+            forked.made_for = None
+        body: Any = branch.body  # a live one
+        if isinstance(task, asyncio.Task) and body is not None:
+            body.scheduler.adopt_task(task, body, forked, coro)
         return task
 
     def _create(
