@@ -295,6 +295,7 @@ class Interrupts:
     def _let_die(self, wait: AsyncWait, _: Any = None) -> None:
         self._scheduler.wake(wait.body, wait, asyncio.CancelledError())
         if wait.is_waited_for:  # a signal handler raised when it was over and its task not told
+            wait._error = asyncio.CancelledError()
             wait.go_on()
         wait.let_go()
 

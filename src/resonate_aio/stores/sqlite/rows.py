@@ -2,7 +2,7 @@
 
 One row holds a promise, its task and who waits for it, so a step is one row in one commit.
 Everything else is derived from that table by partial indexes that cost a settled local step
-nothing. `sqlite_reading.py` is the way back. This file knows no connection.
+nothing. `reading.py` is the way back. This file knows no connection.
 """
 
 from __future__ import annotations
