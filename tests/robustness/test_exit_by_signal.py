@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import random
 import signal
@@ -20,6 +21,11 @@ from resonate_aio.runtime.settings import Settings
 from resonate_aio.stores.base import Store
 from resonate_aio.stores.memory import MemoryStore
 from resonate_aio.stores.sqlite import SqliteStore
+from resonate_aio.stores.sqlite.bell import Bell
+from resonate_aio.stores.sqlite.commits import Commits
+from resonate_aio.stores.sqlite.jobs import Batch, Lookups
+from resonate_aio.stores.sqlite.looking import Looking
+from resonate_aio.stores.sqlite.writer import Writer
 
 CHILD = """
 import asyncio, signal, sys
@@ -76,17 +82,17 @@ def test_a_process_that_is_busy_with_commits_exits(tmp_path: Path) -> None:
 class Exit:
     """Raises in the place of a method, as a signal handler would, the n-th time it is called."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str, times: int) -> None:
-        original = getattr(AsyncWait, name)
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, owner: type, name: str, times: int) -> None:
+        original = getattr(owner, name)
         self.left = times
 
-        def method(wait: AsyncWait, *args: object, **kwargs: object) -> object:
+        def method(self_: object, *args: object, **kwargs: object) -> object:
             self.left -= 1
             if self.left == 0:
                 raise SystemExit(3)
-            return original(wait, *args, **kwargs)
+            return original(self_, *args, **kwargs)
 
-        monkeypatch.setattr(AsyncWait, name, method)
+        monkeypatch.setattr(owner, name, method)
 
 
 @pytest.mark.parametrize("store", ["memory", "sqlite"])
@@ -111,7 +117,7 @@ def test_an_exit_while_a_task_suspends_or_goes_on(
         }
         async with Resonate(store=places[store](), settings=Settings(stop_s=0.5)) as resonate:
             resonate.register(flow)
-            Exit(monkeypatch, name, 10)
+            Exit(monkeypatch, AsyncWait, name, 10)
             for handle in [resonate.begin_run(f"e{n}", flow) for n in range(3)]:
                 await handle
 
@@ -119,3 +125,52 @@ def test_an_exit_while_a_task_suspends_or_goes_on(
     with pytest.raises(SystemExit):
         asyncio.run(main())
     assert time.monotonic() - began < BOUND_S
+
+
+@pytest.mark.parametrize("times", range(1, 9))
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (Bell, "_hear"),
+        (Writer, "_hear"),
+        (Batch, "finished"),
+        (Commits, "_committed"),
+        (Lookups, "finished"),
+        (Looking, "_looked_up"),
+    ],
+)
+def test_an_exit_before_the_loop_hears_of_a_commit(
+    owner: type,
+    name: str,
+    times: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What the writer's thread did is heard of later: stop() waits for nothing, nothing is lost."""
+    exits: list[Exit] = []
+
+    async def step(ctx: Context, n: int) -> int:
+        return n
+
+    async def flow(ctx: Context) -> int:
+        return sum([await ctx.run(step, n) for n in range(5)])
+
+    async def main() -> list[int]:
+        async with Resonate(store=SqliteStore(tmp_path / "a.db")) as resonate:
+            resonate.register(flow)
+            handles = [resonate.begin_run(f"e{n}", flow) for n in range(3)]
+            await asyncio.sleep(0)
+            handles += [resonate.begin_run(f"e{n}", flow) for n in range(3, 6)]
+            return [await handle for handle in handles]
+
+    with monkeypatch.context() as patched:
+        exits.append(Exit(patched, owner, name, times))
+        began = time.monotonic()
+        try:
+            assert asyncio.run(main()) == [10] * 6
+        except SystemExit:
+            assert exits[0].left <= 0
+        assert time.monotonic() - began < 4
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert asyncio.run(main()) == [10] * 6

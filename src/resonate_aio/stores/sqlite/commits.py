@@ -23,7 +23,7 @@ from ..in_process import InProcessStore
 from .changes import Changes
 from .file import Synchronous, open_file, recover, set_synchronous
 from .holds import Hold, Holds
-from .jobs import Batch, Lookup, Run, RunJob, end
+from .jobs import Batch, Lookup, Lookups, Run, RunJob, end
 from .live import ReadLive
 from .outgoing import Outgoing
 from .owner_lock import OwnerLock
@@ -83,7 +83,7 @@ class Commits(InProcessStore):
         self._inflight: Batch | None = None
         self._outgoing = Outgoing(self._hub)
         self._lookups: list[tuple[Lookup, Then]] = []
-        self._lookups_out = 0
+        self._lookups_out: set[Lookups] = set()
         self._is_wanted = False
         self._is_scheduled = False
         self._fault: Exception | None = None
@@ -294,6 +294,8 @@ class Commits(InProcessStore):
 
     def _committed(self, batch: Batch, error: Exception | None) -> None:
         """The batch is durable, or the writer gave up on it."""
+        if self._inflight is not batch:
+            return  # a signal handler raised when this was called before
         self._inflight = None
         if error is not None:
             self._fail(batch, error)

@@ -7,6 +7,7 @@ nothing: what follows from a row is for those who asked.
 from __future__ import annotations
 
 import logging
+from collections import deque
 from functools import partial
 
 from ...errors import ResonateStoreError, UnreadableRecordError
@@ -34,16 +35,15 @@ class Looking(Commits):
         asked, self._lookups = self._lookups, []
         if self._writer is None or not asked:
             return
-        self._lookups_out += 1
-        self._writer.submit(
-            Lookups([lookup for lookup, _ in asked], partial(self._looked_up, asked))
-        )
+        job = Lookups([lookup for lookup, _ in asked], partial(self._looked_up, deque(asked)))
+        self._lookups_out.add(job)
+        self._writer.submit(job)
 
     def _looked_up(
-        self, asked: list[tuple[Lookup, Then]], _: Lookups, error: Exception | None
+        self, asked: deque[tuple[Lookup, Then]], job: Lookups, error: Exception | None
     ) -> None:
-        self._lookups_out -= 1
-        for lookup, then in asked:
+        while asked:  # taken out one by one, as this is called again where a signal handler raised
+            lookup, then = asked.popleft()
             lookup.error = error or lookup.error
             loaded = [stored for stored in lookup.found if self._load_one(stored)]
             try:
@@ -52,6 +52,7 @@ class Looking(Commits):
                 _log.exception("what followed a look-up failed")
             for stored in loaded:
                 self._release(stored.promise.id)
+        self._lookups_out.discard(job)
 
     def _load_one(self, stored: Stored) -> bool:
         """Take a settled row into memory; what is pending is there, or was settled since."""

@@ -2,7 +2,7 @@
 
 A job that fails for an outside reason (file locked, disk full, I/O error) is tried again
 with growing, jittered pauses, and nothing overtakes it (S21). The loop hears of a job's end
-by one call-back. This file knows no records.
+by a bell. This file knows no records.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import random
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Final, Protocol
 
 from ...errors import ResonateStoreError
+from .bell import Bell
 from .presence import Presence
 
 _log = logging.getLogger("resonate_aio.stores")
@@ -38,7 +40,10 @@ class Job(Protocol):
         ...
 
     def finished(self, error: Exception | None) -> None:
-        """Called from the loop: it is done, or it was given up for this error."""
+        """Called from the loop: it is done, or it was given up for this error.
+
+        Called again where a signal handler raised in it: what it did then is done.
+        """
         ...
 
 
@@ -53,13 +58,14 @@ class Writer:
     """
 
     __slots__ = (
+        "_bell",
         "_connect",
         "_done",
         "_give_up_at",
         "_is_aborted",
         "_jobs",
-        "_loop",
         "_name",
+        "_over",
         "_presence",
         "_stopped",
         "_submitted",
@@ -77,8 +83,9 @@ class Writer:
         self._name = name
         self._presence = presence
         self._connect = connect
-        self._loop = loop
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._over: deque[tuple[Job | None, Exception | None]] = deque()
+        self._bell = Bell(name, loop, self._hear)
         self._wake = threading.Event()
         self._give_up_at: float | None = None
         self._is_aborted = False
@@ -129,8 +136,28 @@ class Writer:
         self.join()
 
     def join(self) -> None:
-        """Wait for the thread's end; at once when `stopped` was called."""
+        """Wait for the thread's end; at once when `stopped` was called. Nobody is told after it."""
         self._thread.join()
+        self._bell.close()
+
+    def _hear(self) -> None:
+        """Tell of the jobs that are over, in their order.
+
+        A signal handler may raise anywhere in it: then it is called again, and tells once more
+        of a job whose `finished` it did not see the end of.
+        """
+        over = self._over
+        while over:
+            job, error = over[0]
+            try:
+                if job is None:
+                    self._stopped()
+                elif not self._is_aborted:
+                    job.finished(error)
+            except Exception:  # noqa: BLE001  the jobs after it must not suffer
+                _log.exception("%s: what followed a job failed", self._name)
+            self._done += 1
+            over.popleft()
 
     # -- on the thread
 
@@ -150,7 +177,7 @@ class Writer:
                 connection.close()
             except sqlite3.Error as error:
                 _log.warning("%s did not close cleanly: %s", self._name, error)
-            self._tell(self._ended)
+            self._report(None, None)
 
     def _look_once_more(self) -> None:
         try:
@@ -215,23 +242,9 @@ class Writer:
                 time.sleep(min(pause_s, left_s))
         return True
 
-    def _report(self, job: Job, error: Exception | None) -> None:
-        self._tell(self._finish, job, error)
-
-    def _tell(self, callback: Callable[..., None], *args: object) -> None:
-        try:
-            self._loop.call_soon_threadsafe(callback, *args)
-        except RuntimeError:
-            _log.debug("%s: the loop was closed, nobody waits for the writer", self._name)
-
-    def _ended(self) -> None:
-        self._done += 1
-        self._stopped()
-
-    def _finish(self, job: Job, error: Exception | None) -> None:
-        self._done += 1
-        if not self._is_aborted:
-            job.finished(error)
+    def _report(self, job: Job | None, error: Exception | None) -> None:
+        self._over.append((job, error))
+        self._bell.ring()
 
 
 def _nothing() -> None:
