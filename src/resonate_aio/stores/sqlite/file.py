@@ -17,6 +17,7 @@ import msgspec
 from ...errors import ResonateStoreError, StoreSchemaError
 from ...machine.transitions import NEVER_MS, delay_of
 from ...protocol.records import Promise, Task, TaskState
+from .damage import damage, never_passes
 from .owner_lock import OwnerLock
 from .reading import readable, text_of
 from .rows import APPLICATION_ID, SCHEMA, SCHEMA_VERSION, SELECT
@@ -81,7 +82,8 @@ def open_file(path: str, lock: OwnerLock, synchronous: Synchronous) -> sqlite3.C
             connection.close()
         lock.release()
         if isinstance(error, sqlite3.Error):
-            raise ResonateStoreError(f"cannot open {path}: {error}") from error
+            trouble = damage("it", error) if never_passes(error) else str(error)
+            raise ResonateStoreError(f"cannot open {path}: {trouble}") from error
         raise
     return connection
 

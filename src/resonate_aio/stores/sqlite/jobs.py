@@ -17,6 +17,7 @@ from ...errors import ResonateStoreError, UnreadableRecordError
 from ...protocol.records import PromiseState
 from ..lineage import explicit_id, is_targeted, prefixes
 from .changes import Changes
+from .damage import damage, never_passes, path_of
 from .reading import readable, stored_of
 from .rows import (
     DELETE_SCHEDULE,
@@ -120,9 +121,10 @@ class Scan:
     behind that record's subtree, so an execution never reads its rpc children's trees.
     """
 
-    __slots__ = ("_closed", "_from", "_tree", "_waiting", "found", "trees")
+    __slots__ = ("_closed", "_from", "_tree", "_waiting", "found", "root", "trees")
 
     def __init__(self, root: str) -> None:
+        self.root = root
         self.found: dict[str, Stored] = {}
         self.trees: dict[str, None] = {root: None}
         self._waiting = [root]
@@ -213,7 +215,10 @@ class Lookup:
             return self._look_around(connection)
         except UnreadableRecordError as error:
             self.error = error
-            return True
+        except sqlite3.Error as error:
+            root = self.new if self.scan is None else self.scan.root
+            self.error = _damaged(connection, root or "", error)
+        return True
 
     def _look_around(self, connection: sqlite3.Connection) -> bool:
         if self._unseen is not None:
@@ -224,10 +229,33 @@ class Lookup:
 
     def look_up(self, connection: sqlite3.Connection) -> None:
         """Read the rows by id."""
-        rows = [_row(connection, id) for id in self.ids]
-        self.found, self.unreadable = readable(row for row in rows if row is not None)
+        rows: list[tuple[Any, ...]] = []
+        damaged: list[UnreadableRecordError] = []
+        for id in self.ids:
+            try:
+                row = _row(connection, id)
+            except sqlite3.Error as error:
+                damaged.append(_damaged(connection, id, error))
+            else:
+                if row is not None:
+                    rows.append(row)
+        self.found, self.unreadable = readable(rows)
+        self.unreadable += damaged
         if self.unreadable:
             self.error = self.unreadable[0]
+
+
+def _damaged(
+    connection: sqlite3.Connection, id: str, error: sqlite3.Error
+) -> UnreadableRecordError:
+    """What is said of a record that cannot be read, however often that is tried.
+
+    Raises:
+        sqlite3.Error: The error itself, which may pass.
+    """
+    if not never_passes(error):
+        raise error
+    return UnreadableRecordError("promise", id, damage(path_of(connection), error))
 
 
 def _row(connection: sqlite3.Connection, id: str) -> tuple[Any, ...] | None:
@@ -236,11 +264,20 @@ def _row(connection: sqlite3.Connection, id: str) -> tuple[Any, ...] | None:
 
 
 def _blank(connection: sqlite3.Connection, roots: list[str]) -> set[str | None]:
-    """Those of the roots that have no row themselves and none below them."""
+    """Those of the roots that have no row themselves and none below them.
+
+    None of those that are looked for together with a damaged one: each is looked at then.
+    """
     taken: set[str] = set()
     for at in range(0, len(roots), MOST_ROWS):
-        for row in connection.execute(*select_taken(roots[at : at + MOST_ROWS])):
-            taken.add(row[0])
+        some = roots[at : at + MOST_ROWS]
+        try:
+            for row in connection.execute(*select_taken(some)):
+                taken.add(row[0])
+        except sqlite3.Error as error:
+            if not never_passes(error):
+                raise
+            taken.update(some)
     return {root for root in roots if root not in taken}
 
 

@@ -1,8 +1,9 @@
 """The thread that owns the connection: jobs go in, one at a time, in order.
 
 A job that fails for an outside reason (file locked, disk full, I/O error) is tried again
-with growing, jittered pauses, and nothing overtakes it (S21). The loop hears of a job's end
-by a bell. This file knows no records.
+with growing, jittered pauses, and nothing overtakes it (S21). What never passes, such as a
+damaged page, is told at once to whoever submitted the job, and the others go on. The loop
+hears of a job's end by a bell. This file knows no records.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Final, Protocol
 
 from ...errors import ResonateStoreError
 from .bell import Bell
+from .damage import damage, is_passing, never_passes
 from .presence import Presence
 
 _log = logging.getLogger("resonate_aio.stores")
@@ -35,7 +37,7 @@ class Job(Protocol):
         """Do some of it; False asks for another step after the jobs that wait.
 
         Raises:
-            sqlite3.Error: It is rolled back and this step is tried again.
+            sqlite3.Error: It is rolled back, and this step is tried again if that may help.
         """
         ...
 
@@ -207,7 +209,12 @@ class Writer:
             del job  # waiting for the next one must not keep all that the last one held
 
     def _persist(self, connection: sqlite3.Connection, job: Job) -> bool:
-        """Run one step of the job for as long as it takes."""
+        """Run one step of the job for as long as it takes.
+
+        Raises:
+            ResonateStoreError: It cannot be done, however often it is tried.
+            sqlite3.Error: The time it had while the thread is stopping is over.
+        """
         attempt = 0
         while True:
             try:
@@ -215,6 +222,8 @@ class Writer:
             except sqlite3.Error as error:
                 if connection.in_transaction:
                     connection.rollback()
+                if never_passes(error):
+                    raise ResonateStoreError(damage(self._name, error)) from error
                 attempt += 1
                 pause_s = min(_FIRST_PAUSE_S * 2 ** min(attempt, 16), _LONGEST_PAUSE_S)
                 pause_s *= random.uniform(0.5, 1.0)  # noqa: S311  not a secret
@@ -249,8 +258,3 @@ class Writer:
 
 def _nothing() -> None:
     pass
-
-
-def is_passing(error: sqlite3.Error) -> bool:
-    """Whether the error comes from outside and is expected to pass (law 8)."""
-    return isinstance(error, sqlite3.OperationalError)
