@@ -21,7 +21,7 @@ from ..protocol.records import (
 from ..protocol.requests import Execute, Unblock
 from .deadlines import LEASE, PROMISE, RETRY, SCHEDULE
 from .state import State
-from .transitions import is_live
+from .transitions import NEVER_MS, is_live
 
 Ids = Iterator[str]
 
@@ -210,13 +210,17 @@ def schedules_move_forward(machine: State, _: int | None) -> Ids:
 
 
 def deadlines_are_armed(machine: State, _: int | None) -> Ids:
-    """Armed no later than due: external promises (C1), leases, retries, schedules; no others."""
+    """Armed no later than due: external promises (C1), leases, retries, schedules; no others.
+
+    A lease that ends with its holder's process, and not with time, is not.
+    """
     wanted: tuple[dict[str, int | None], ...] = ({}, {}, {}, {})
     for p in machine.promises.values():
         if is_pending(p) and is_external(p):
             wanted[PROMISE][p.id] = p.timeout_at_ms
     for t in machine.tasks.values():
-        wanted[LEASE][t.id] = t.expires_at_ms
+        is_timed = t.expires_at_ms is not None and t.expires_at_ms < NEVER_MS
+        wanted[LEASE][t.id] = t.expires_at_ms if is_timed else None
         wanted[RETRY][t.id] = t.retry_at_ms
     for s in machine.schedules.values():
         wanted[SCHEDULE][s.id] = s.next_run_at_ms
