@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import random
 import signal
@@ -114,6 +115,59 @@ async def test_we_are_refused_while_another_process_owns_it(path: Path) -> None:
         kill(owner)
     await store.open()  # the lock ended with its process
     await store.close()
+
+
+@pytest.mark.skipif(not hasattr(fcntl, "F_OFD_SETLK"), reason="locks of Linux are what it tests")
+@pytest.mark.parametrize("how", ["no lock file", "another name"])
+async def test_the_lock_is_on_the_file_and_not_on_a_name(path: Path, how: str) -> None:
+    """Law 7: what a person does who was refused lets nobody in."""
+    owner = start(path, executions=1)
+    try:
+        acked_by(owner, 2)
+        other = path
+        if how == "no lock file":
+            path.with_name("app.db.lock").unlink()
+        else:
+            other = path.with_name("other.db")
+            other.hardlink_to(path)
+        for _ in range(2):
+            with pytest.raises(StoreOwnedError, match=f"{other} is in use by process {owner.pid}"):
+                await SqliteStore(other).open()
+        acked_by(owner, 50)
+    finally:
+        kill(owner)
+    store = SqliteStore(path)
+    await store.open()
+    await store.close()
+
+
+WHO_HAS_IT = """
+import os, sys
+from resonate_aio.stores.sqlite.owner_lock import _pid_at
+print(_pid_at(os.open(sys.argv[1], os.O_RDWR)))
+"""
+
+
+async def test_our_own_other_name_of_the_file_is_refused_unopened(path: Path) -> None:
+    """A process that closes a file anywhere drops the locks SQLite has on it."""
+    store = SqliteStore(path)
+    await store.open()
+    other = path.with_name("other.db")
+    other.hardlink_to(path)
+    with pytest.raises(StoreOwnedError, match=f"in use by process {os.getpid()}"):
+        await SqliteStore(other).open()
+    found = subprocess.run(  # noqa: ASYNC221  nothing else runs
+        [sys.executable, "-c", WHO_HAS_IT, str(path)],
+        capture_output=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        timeout=30,
+    )
+    assert int(found.stdout) == os.getpid()
+    await store.close()
+    moved = SqliteStore(other)
+    await moved.open()
+    await moved.close()
 
 
 @pytest.mark.parametrize("synchronous", ["FULL", "NORMAL"])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import stat
 from typing import Final, Literal
 
 import msgspec
@@ -64,10 +65,12 @@ def open_file(path: str, lock: OwnerLock, synchronous: Synchronous) -> sqlite3.C
         ResonateStoreError: It cannot be opened.
     """
     try:
+        lock.check()
+        _check_kind(path)
         _check_header(path)
         lock.acquire()
         _check_header(path)  # another process may have made the file in between
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        lock.acquire_file()
     except OSError as error:
         raise ResonateStoreError(f"cannot open {path}: {_trouble(path, error)}") from error
     connection: sqlite3.Connection | None = None
@@ -174,6 +177,19 @@ def _progressed(connection: sqlite3.Connection, id: str, since_ms: int | None) -
         (f"{id}.", f"{id}/", since_ms, since_ms),
     ).fetchone()
     return found is not None
+
+
+def _check_kind(path: str) -> None:
+    """Refuse what is no file, which to open may take for ever; a folder's own refusal is clear."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise ResonateStoreError(
+            f"cannot open {path}: it is no regular file, but a device, a pipe or a socket: name a "
+            "file"
+        )
 
 
 def _check_header(path: str) -> None:
