@@ -111,7 +111,7 @@ class Commits(InProcessStore):
             self._path,
             lambda: open_file(self._path, self._lock, self._synchronous),
             loop,
-            Presence(self._path),
+            Presence(self._path, self._lock),
         )
         opened: asyncio.Future[None] = loop.create_future()
         job = ReadLive(

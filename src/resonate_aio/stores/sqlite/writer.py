@@ -172,8 +172,8 @@ class Writer:
             return
         try:
             self._serve(connection, None)
-            if not self._is_aborted and not self._presence.is_gone:
-                self._look_once_more()
+            if not self._is_aborted and self._presence.fault is None:
+                self._look_once_more(connection)
         finally:
             try:
                 connection.close()
@@ -181,9 +181,9 @@ class Writer:
                 _log.warning("%s did not close cleanly: %s", self._name, error)
             self._report(None, None)
 
-    def _look_once_more(self) -> None:
+    def _look_once_more(self, connection: sqlite3.Connection) -> None:
         try:
-            self._presence.look()
+            self._presence.look(connection)
         except ResonateStoreError as error:
             _log.error("%s: %s", self._name, error)
 
@@ -194,10 +194,11 @@ class Writer:
                 self._report(job, error)
                 return
             try:
+                self._presence.refuse()
                 is_complete = self._persist(connection, job)
                 if connection.total_changes != changes:
                     changes = connection.total_changes
-                    self._presence.check()
+                    self._presence.check(connection)
             except Exception as fault:  # noqa: BLE001  the job's owner decides
                 self._report(job, fault)
                 del job
