@@ -219,6 +219,12 @@ async def test_sharers_get_the_stronger_promise(path: Path) -> None:
     await weak.close()
 
 
+@pytest.mark.parametrize("synchronous", ["full", "OFF", "EXTRA", "", None, 0, True, []])
+def test_another_word_for_synchronous_is_refused(path: Path, synchronous: Any) -> None:
+    with pytest.raises(ValueError, match="synchronous is 'FULL' or 'NORMAL', got"):
+        SqliteStore(path, synchronous=synchronous)
+
+
 async def test_opening_while_the_last_user_closes(path: Path) -> None:
     one, two = SqliteStore(path), SqliteStore(path)
     await one.open()

@@ -143,7 +143,7 @@ class Commits(InProcessStore):
                     await asyncio.sleep(0)
         except (TimeoutError, ResonateStoreError):
             _log.error(
-                "%s was closed before all was written: %d records are lost, none of them "
+                "%s was closed before all was written; records lost: %d, none of them "
                 "was acknowledged",
                 self._path,
                 len(self._machine.changed) + len(self._inflight.changed if self._inflight else ()),

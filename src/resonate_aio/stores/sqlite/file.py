@@ -56,6 +56,17 @@ def checked_path(path: str | os.PathLike[str]) -> str:
     return checked
 
 
+def checked_synchronous(synchronous: Synchronous) -> Synchronous:
+    """What a commit survives, as it is written.
+
+    Raises:
+        ValueError: It is neither word: whoever asked for more must not get less.
+    """
+    if synchronous not in ("FULL", "NORMAL"):  # what is given may not be hashable
+        raise ValueError(f"synchronous is 'FULL' or 'NORMAL', got {synchronous!r}")
+    return synchronous
+
+
 def open_file(path: str, lock: OwnerLock, synchronous: Synchronous) -> sqlite3.Connection:
     """Take the file for this process and make it ready.
 

@@ -18,7 +18,7 @@ from ...protocol.records import Promise, PromiseState, Value
 from ...protocol.requests import Message, Reply, Request
 from ..base import Acked, Answered, Refusal
 from .core import SqliteCore
-from .file import Synchronous, checked_path
+from .file import Synchronous, checked_path, checked_synchronous
 
 _DOORS = ("fence_create", "fence_settle", "fulfill")
 
@@ -52,7 +52,8 @@ class SqliteStore:
         clock: Where the time is read; the system's by default. The first opener's counts.
 
     Raises:
-        TypeError, ValueError: `path` is no path, or SQLite's word for no file at all.
+        TypeError, ValueError: `path` is no path, or SQLite's word for no file at all, or
+            `synchronous` is neither word.
     """
 
     in_process = True
@@ -66,7 +67,7 @@ class SqliteStore:
         clock: Clock | None = None,
     ) -> None:
         self.path = checked_path(path)
-        self._synchronous: Synchronous = synchronous
+        self._synchronous = checked_synchronous(synchronous)
         self._clock = clock
         self._opens = 0
         self._shared: _Shared | None = None
