@@ -186,6 +186,26 @@ async def test_an_execution_whose_checkpoints_are_on_it_is_stopped_alone(path: P
     await store.close()
 
 
+async def test_counting_lapses_goes_past_it(path: Path) -> None:
+    """The file opens for all others though the last owner died with this one under way (S41)."""
+    store = SqliteStore(path, synchronous="NORMAL")
+    await store.open()
+    version = await held(store, "old")
+    await fill(store, "between", steps=60)  # so that the steps are on pages of their own
+    for n in range(1, 20):
+        await step(store, "old", version, n, LONG)
+    await fill(store, "after", steps=20)
+    store.crash()
+    damage(path, "old.1")
+    await store.open()
+    async with asyncio.timeout(20):
+        await ok(store, acquire("old", version))
+        with pytest.raises(UnreadableRecordError, match=SAYS):
+            await store.load("old")
+        await step(store, "new", await held(store, "new"), 1)
+    await store.close()
+
+
 async def test_a_commit_that_meets_it_stops_the_store(
     damaged: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -143,27 +143,28 @@ def recover(connection: sqlite3.Connection, now_ms: int) -> None:
     are not written down, they are taken to have been extended just now. A row that cannot be
     read is left as it is.
     """
+    # Before the transaction: SQLite refuses to write in one in which it met a damaged page.
+    rows = connection.execute(
+        f"{SELECT} WHERE settled_at_ms IS NULL AND task_state = ?", (TaskState.ACQUIRED.value,)
+    )
+    ended, extended = [], []
+    for stored in readable(rows)[0]:
+        task = stored.task
+        if task is None:
+            continue
+        if task.expires_at_ms is not None and task.expires_at_ms < NEVER_MS:
+            until_ms = max(task.expires_at_ms, now_ms + (task.ttl_ms or 0))
+            extended.append((until_ms, task.id))
+            continue
+        since_ms = task.acquired_at_ms
+        count = 0 if _progressed(connection, task.id, since_ms) else task.lapses + 1
+        retry_at_ms = now_ms
+        if count:  # counted from its last drive, where that is known
+            driven_at_ms = now_ms if since_ms is None else min(since_ms, now_ms)
+            retry_at_ms = max(now_ms, driven_at_ms + delay_ms(count))
+        ended.append((retry_at_ms, None if count else since_ms, count, task.id))
     connection.execute("BEGIN IMMEDIATE")
     try:
-        rows = connection.execute(
-            f"{SELECT} WHERE settled_at_ms IS NULL AND task_state = ?", (TaskState.ACQUIRED.value,)
-        )
-        ended, extended = [], []
-        for stored in readable(rows)[0]:
-            task = stored.task
-            if task is None:
-                continue
-            if task.expires_at_ms is not None and task.expires_at_ms < NEVER_MS:
-                until_ms = max(task.expires_at_ms, now_ms + (task.ttl_ms or 0))
-                extended.append((until_ms, task.id))
-                continue
-            since_ms = task.acquired_at_ms
-            count = 0 if _progressed(connection, task.id, since_ms) else task.lapses + 1
-            retry_at_ms = now_ms
-            if count:  # counted from its last drive, where that is known
-                driven_at_ms = now_ms if since_ms is None else min(since_ms, now_ms)
-                retry_at_ms = max(now_ms, driven_at_ms + delay_ms(count))
-            ended.append((retry_at_ms, None if count else since_ms, count, task.id))
         connection.executemany("UPDATE promises SET expires_at_ms = ? WHERE id = ?", extended)
         connection.executemany(
             "UPDATE promises SET task_state = 'pending', ttl_ms = NULL, pid = NULL,"
@@ -182,11 +183,16 @@ def delay_ms(lapses: int) -> int:
 
 
 def _progressed(connection: sqlite3.Connection, id: str, since_ms: int | None) -> bool:
-    found = connection.execute(
-        "SELECT 1 FROM promises WHERE id >= ? AND id < ?"
-        " AND (created_at_ms >= ? OR settled_at_ms >= ?) LIMIT 1",
-        (f"{id}.", f"{id}/", since_ms, since_ms),
-    ).fetchone()
+    try:
+        found = connection.execute(
+            "SELECT 1 FROM promises WHERE id >= ? AND id < ?"
+            " AND (created_at_ms >= ? OR settled_at_ms >= ?) LIMIT 1",
+            (f"{id}.", f"{id}/", since_ms, since_ms),
+        ).fetchone()
+    except sqlite3.Error as error:
+        if not never_passes(error):
+            raise
+        return False  # on a damaged page: whoever drives it on is told, and nobody else
     return found is not None
 
 

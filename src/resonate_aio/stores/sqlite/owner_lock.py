@@ -15,6 +15,7 @@ import errno
 import os
 import struct
 import sys
+from contextlib import suppress
 
 from ...errors import StoreOwnedError
 
@@ -69,7 +70,8 @@ else:
         return True
 
     def _unlock_itself(fd: int) -> None:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _far_behind(fcntl.F_UNLCK))
+        with suppress(OSError):  # closing does it, too, where nobody has a copy
+            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _far_behind(fcntl.F_UNLCK))
 
     def _far_behind(kind: int) -> bytes:
         return struct.pack(_LOCK, kind, os.SEEK_SET, _FAR_BEHIND, 1, 0)
