@@ -30,12 +30,13 @@ from tests.stores.drive import (
 )
 
 from resonate_aio import Context, Resonate
-from resonate_aio.errors import ResonateStoreError, UnreadableRecordError
+from resonate_aio.errors import ResonateShutdownError, ResonateStoreError, UnreadableRecordError
 from resonate_aio.protocol.records import PromiseState
 from resonate_aio.protocol.requests import PromiseGet, PromiseSearch, ScheduleCreate, ScheduleGet
 from resonate_aio.stores.base import LOST
 from resonate_aio.stores.sqlite import SqliteStore
 from resonate_aio.stores.sqlite.damage import is_passing, never_passes
+from resonate_aio.stores.sqlite.jobs import Batch
 
 TABLE_LEAF, INDEX_LEAF = 0x0D, 0x0A
 LONG = "v" * 500
@@ -240,6 +241,51 @@ async def test_a_commit_that_meets_it_stops_the_store(
     said = [record.getMessage() for record in caplog.records]
     assert sum("writing was given up" in text for text in said) == 1
     assert not any("attempt" in text for text in said)
+
+
+async def test_a_client_whose_store_stopped_says_so_and_can_be_stopped(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Laws 8 and 16: no execution ends by it, none goes on, and the stop is short."""
+    resonate = Resonate.local(path=path, synchronous="NORMAL", stop_timeout=0)
+    commit = Batch._commit
+    steps: list[int] = []
+    damaged = sqlite3.DatabaseError("database disk image is malformed")
+    damaged.sqlite_errorcode, damaged.sqlite_errorname = sqlite3.SQLITE_CORRUPT, "SQLITE_CORRUPT"
+
+    def failing(self: Batch, connection: sqlite3.Connection, *, isolated: bool) -> None:
+        commit(self, connection, isolated=isolated)
+        if len(steps) > 5:
+            raise damaged
+
+    async def small(ctx: Context, n: int) -> None:
+        steps.append(n)
+
+    @resonate.register
+    async def flow(ctx: Context) -> None:
+        for n in range(50):
+            await ctx.run(small, n)
+
+    @resonate.register
+    async def waits(ctx: Context) -> None:
+        await ctx.sleep(3600)
+
+    began = time.monotonic()
+    async with asyncio.timeout(20), resonate:
+        waiting = await resonate.begin_run("w", waits).created()
+        monkeypatch.setattr(Batch, "_commit", failing)
+        with pytest.raises(ResonateStoreError, match=SAYS):
+            await resonate.run("a", flow)
+        with pytest.raises(ResonateStoreError, match=SAYS):
+            await resonate.begin_run("b", flow).created()
+    with pytest.raises(ResonateShutdownError):
+        await waiting  # it asked for nothing meanwhile
+    assert time.monotonic() < began + 3
+    assert len(steps) < 15
+    monkeypatch.undo()
+    async with asyncio.timeout(20), resonate:
+        await resonate.get("a")
+        assert (await resonate.promises.get("w")).state is PromiseState.PENDING
 
 
 async def fence_settle_of(store: SqliteStore, root: str, version: int) -> Any:
