@@ -12,8 +12,6 @@ from resonate_aio import Context, Resonate
 from resonate_aio.retry_policies import Never
 from resonate_aio.testing import crash_everywhere
 
-from .lives import once
-
 pytestmark = pytest.mark.law
 
 Body = Callable[..., Awaitable[Any]]
@@ -390,24 +388,3 @@ def test_a_call_in_a_task_that_never_began_dies_with_its_frame() -> None:
         return await resonate.run("x", resonate.register(flow))
 
     assert crash_everywhere(main, values_vary=True, between=20).result == "late"
-
-
-def test_an_execution_that_is_cancelled_again_and_again_is_named(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """A cancel that looks like a shutdown records nothing (S10); silence would be a riddle."""
-
-    async def flow(ctx: Context) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        task.cancel()
-        await asyncio.sleep(1)
-
-    async def main(resonate: Resonate) -> None:
-        resonate.begin_run("x", resonate.register(flow))
-        await asyncio.sleep(60)
-
-    once(main)
-
-    said = [r.message for r in caplog.records if "'x' was ended by a cancel again" in r.message]
-    assert len(said) == 1  # law 14: once, however often it is tried

@@ -72,6 +72,7 @@ class Call:
         joined: The call that runs the function of its explicit id, if that is another one.
         joiners: The calls of the same id that have joined this one.
         passed_on: A cancel that arrived at a wait for it is, or was, on its way to it (S10).
+        is_forced: That cancel was kept at an earlier wait: whatever it returns, its wait ends.
         reached: A cancel from its body came to its function (S10).
         cancelled_by: The waits whose cancel was passed on to the call itself (S10).
         ending: How a call that is not durable ended, where its outcome does not tell.
@@ -100,6 +101,7 @@ class Call:
     cut: bool = False
     outlived: bool = False
     passed_on: bool = False
+    is_forced: bool = False
     reached: bool = False
     closed: bool = False
     arguments_count: bool = True
@@ -185,7 +187,17 @@ class Call:
         """Whether a cancel from its body reached it, or is on its way to it alone (S10)."""
         if self.cancelled_by is not None:
             return True
-        if not self.passed_on or self.is_shared:
+        if not self.passed_on or self.is_forced or self.is_shared:
+            return False
+        return any(wait.passed_on for wait in self.waits)
+
+    @property
+    def is_cut_before_it_begins(self) -> bool:
+        """Whether a cancel from its body comes before it has begun (S10).
+
+        What an earlier life recorded may have begun there, and clean up: the cancel goes to it.
+        """
+        if self.record is not None or self.is_volatile or self.is_shared:
             return False
         return any(wait.passed_on for wait in self.waits)
 
@@ -242,15 +254,17 @@ class Wait:
         direct: The ctx call itself is awaited, not the Promise of a `begin_*` (S10).
         interrupted: An interruption is on its way to this wait; no result will be given.
         passed_on: A cancel that arrived at it is on its way to the call (S10).
+        message: What that cancel said (`task.cancel(message)`).
     """
 
-    __slots__ = ("call", "direct", "interrupted", "number", "passed_on")
+    __slots__ = ("call", "direct", "interrupted", "message", "number", "passed_on")
 
     def __init__(self, call: Call, *, direct: bool) -> None:
         self.call = call
         self.direct = direct
         self.interrupted = False
         self.passed_on = False
+        self.message: object = None
         call.waited += 1
         self.number = call.waited
 

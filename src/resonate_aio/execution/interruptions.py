@@ -40,6 +40,11 @@ class Kept(NamedTuple):
     came_at: Wait | None
     times: int = 1
 
+    @property
+    def arrived_at(self) -> Wait | None:
+        """The wait that it came to, if any."""
+        return self.past or self.came_at
+
 
 class Interruptible(Carrying):
     """The part of a body that cancels reach.
@@ -115,7 +120,8 @@ class Interruptible(Carrying):
             return Interruption.KEPT
         if wait.direct and call.runs_here and not call.is_ended and not call.cut:
             self.passing = wait
-            wait.passed_on = wait.call.passed_on = True
+            wait.passed_on = call.passed_on = True
+            call.is_forced = came_at is not wait
             return Interruption.CANCEL_CHILD
         self._leave(wait)
         self._queue_interruption(wait)
@@ -248,9 +254,8 @@ class Interruptible(Carrying):
         logged = self._logged_interruptions or ()
         found = []
         for owner, kept in (self._kept or {}).items():
-            arrived_at = kept.past or kept.came_at
-            if owner not in self.at and arrived_at is not None:
-                cancel = KeptCancel(owner, arrived_at)
+            if owner not in self.at and kept.arrived_at is not None:
+                cancel = KeptCancel(owner, kept.arrived_at)
                 if not self.is_replaying or cancel.member in logged:
                     found.append(cancel)
         return found

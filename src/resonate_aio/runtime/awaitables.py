@@ -75,6 +75,7 @@ class AsyncWait(Wait):
         self.direct = direct
         self.interrupted = False
         self.passed_on = False
+        self.message = None
         call.waited = self.number = call.waited + 1
         self._asyncio_future_blocking = True
         self._error: BaseException | None = None
@@ -94,7 +95,7 @@ class AsyncWait(Wait):
 
     def cancel(self, msg: object = None) -> bool:
         """Called by `Task.cancel`: the scheduler decides when the cancel is let through."""
-        self.body.scheduler.interrupts.cancel_arrived(self)
+        self.body.scheduler.interrupts.cancel_arrived(self, msg)
         return True
 
     def result(self) -> None:

@@ -32,7 +32,27 @@ _EAGER = sys.version_info >= (3, 12)
 
 
 _NO_VARIABLES = ContextVars()
-_new_task: Callable[[type[asyncio.Task[None]]], asyncio.Task[None]] = asyncio.Task.__new__
+
+
+class BodyTask(asyncio.Task[None]):
+    """The task that drives a body: it sees in whose context it is cancelled (S10).
+
+    A cancel from outside ends the execution's frames even where the function waits for what is
+    not durable; else that cancel could not be told from one that the function sends itself.
+    """
+
+    __slots__ = ("body",)
+
+    body: LiveBody
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """As `asyncio.Task.cancel`."""
+        if not self.done() and not self.body.frame_over:
+            self.body.scheduler.interrupts.task_cancelled(self.body)
+        return super().cancel(msg)
+
+
+_new_task: Callable[[type[BodyTask]], BodyTask] = BodyTask.__new__
 _make_task: Callable[..., None] = asyncio.Task.__init__
 
 
@@ -127,7 +147,8 @@ def start(body: LiveBody) -> None:
 def _start_task(body: LiveBody, drive: Callable[[LiveBody], Coroutine[Any, Any, None]]) -> None:
     scheduler = body.scheduler
     # Held before it is anything: a signal handler may raise while it is being made.
-    task = body.task = _new_task(asyncio.Task)
+    task = body.task = _new_task(BodyTask)
+    task.body = body
     driver = drive(body)
     variables = body.variables
     try:

@@ -41,14 +41,13 @@ _RESOLVED = PromiseState.RESOLVED
 class Concluding:
     """The scheduler's part that ends bodies."""
 
-    __slots__ = ("_asking", "_cancelled", "_rng", "_scheduler", "_slots")
+    __slots__ = ("_asking", "_rng", "_scheduler", "_slots")
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
         self._asking = scheduler.asking
         self._slots = scheduler.slots
         self._rng = Random()  # noqa: S311  jitter is no secret
-        self._cancelled: dict[str, bool] = {}  # ended by a cancel -> whether that was said
 
     def over(self, body: LiveBody, _: Any = None) -> None:
         """Its function returned or raised: conclude, or wait for what it asked and left running."""
@@ -83,32 +82,11 @@ class Concluding:
         self._scheduler.consider(body)
 
     def _ended_by_base_exception(self, body: LiveBody, error: BaseException) -> None:
-        """A cancel that nobody of ours sent is the application's shutdown, as a signal is (S10)."""
-        cancelled = isinstance(error, asyncio.CancelledError) and (
-            body.call.cancelled_by is None and body.task is not None and body.task.cancelling() > 0
-        )
+        """What ends the process ends the frames; any other is a failure, as on a thread (S10)."""
         callee = body.call.callee
         on_thread = callee is not None and callee.kind is PLAIN
-        if cancelled:
-            self._warn_of_cancel(body.execution.id)
-        if cancelled or (not on_thread and ends_process(error)):
+        if not on_thread and ends_process(error):
             self._scheduler.interrupts.drop_from_outside(body.execution)
-
-    def _warn_of_cancel(self, id: str) -> None:
-        """A process shuts down once: the second time, something else cancels what runs.
-
-        That is said once for each id (law 14), however often it is tried again.
-        """
-        said = self._cancelled.get(id)
-        if said is False:
-            logger.warning(
-                "%r was ended by a cancel again, which records nothing, and will be tried again: "
-                "either its task is cancelled by others than the function, or, up to Python 3.12, "
-                "an asyncio.timeout is around a TaskGroup that failed (use ctx.timeout there)",
-                id,
-                extra={"id": id},
-            )
-        self._cancelled[id] = said is not None
 
     def may_conclude(self, body: LiveBody) -> bool:
         """Whether every call asked has ended and no task of the body runs on (S22)."""

@@ -131,7 +131,7 @@ class Giving:
             if isinstance(given, Call):
                 self._give_outcome(body, given)
             elif isinstance(given, Wait):
-                self.wake(body, given, asyncio.CancelledError())
+                self.wake(body, given, _cancelled(given))
             elif isinstance(given, KeptCancel):
                 self._scheduler.interrupts.kept_given(body, given)
             else:
@@ -275,6 +275,11 @@ def _step(body: LiveBody, wait: Wait, error: BaseException | None) -> None:
     if error is None and call.failed:
         error = call.value
     step_generator(body, call.value if error is None else None, error)
+
+
+def _cancelled(wait: Wait) -> asyncio.CancelledError:
+    said = wait.message
+    return asyncio.CancelledError() if said is None else asyncio.CancelledError(said)
 
 
 def _goes_on(owner: Any) -> bool:

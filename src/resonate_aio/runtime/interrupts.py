@@ -42,23 +42,34 @@ class Interrupts:
         self._scheduler = scheduler
         self._passing: LiveBody | None = None
 
-    def cancel_arrived(self, wait: AsyncWait) -> None:
+    def task_cancelled(self, body: LiveBody) -> None:
+        """`Task.cancel` was called on the task of a body, wherever that is (S10)."""
+        if not body.is_dead and not self._is_inside(body):
+            self.drop_from_outside(body.execution)
+
+    def cancel_arrived(self, wait: AsyncWait, message: object) -> None:
         """`Task.cancel` reached a wait: from inside its body, or from anywhere else (S10)."""
         body = wait.body
+        if not body.is_dead and not self._is_inside(body):
+            self.drop_from_outside(body.execution)
         if body.is_dead:
             self._end(wait)
             return
-        branch = current_branch.get()
-        inside = self._passing is body or (branch is not None and branch.body is body)
-        if not inside:
-            self.drop_from_outside(body.execution)
-            self._end(wait)
-            return
+        if message is not None and message == wait.message:
+            return  # anyio says it again in every pass of the loop, until its scope is left
+        wait.message = message
         self.interrupt(body, wait, wait.task, wait)
         self._scheduler.soon(self._scheduler.consider, body)
 
+    def _is_inside(self, body: LiveBody) -> bool:
+        """Whether who cancels now runs in the body's own context."""
+        branch = current_branch.get()
+        return self._passing is body or (branch is not None and branch.body is body)
+
     def let_through(self, body: LiveBody, wait: Wait, owner: Any, kept: Kept) -> None:
         """A kept cancel is let through at this wait: as often as it came to it."""
+        if kept.arrived_at is not None:
+            wait.message = kept.arrived_at.message
         for _ in range(kept.times if kept.came_at is wait else 1):
             self.interrupt(body, wait, owner, kept.came_at)
 
@@ -144,13 +155,15 @@ class Interrupts:
     def kept_given(self, body: LiveBody, cancel: KeptCancel) -> None:
         """It is the turn of a cancel kept with a task that is at no durable wait."""
         task = cancel.owner
-        if body.kept_cancel(task, task.cancelling()) is None or task.done():
+        kept = body.kept_cancel(task, task.cancelling())
+        if kept is None or task.done():
             return
+        message = kept.arrived_at.message if kept.arrived_at is not None else None
         before, self._passing = self._passing, body
         try:
             if task.cancelling():
                 task.uncancel()  # it was counted when it came
-            task.cancel()
+            task.cancel(message)
         finally:
             self._passing = before
 

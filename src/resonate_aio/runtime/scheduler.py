@@ -186,6 +186,8 @@ class Scheduler:
             return
         if call.child is not None or call.cancelled_by is not None:
             return  # it runs, or is being cancelled
+        if call.passed_on and call.is_cut_before_it_begins:
+            return
         if call.closed or parent.is_dead:
             return  # it was given up, or who asked for it was ended meanwhile
         variables = call.variables if call.variables is not None else copy_context()

@@ -37,6 +37,10 @@ Ts = TypeVarTuple("Ts")
 _stop_when_done = cast(Any, asyncio.base_events)._run_until_complete_cb
 
 _PASSES_BEFORE_THREADS = 100
+
+_PASSES_AT_ONE_TIME = 10_000
+_PASS_S = 1e-5
+"""What a pass of a loop takes that does not come to rest, as when anyio cancels again and again."""
 """A program that spins on the loop gets what its threads hand over after this many passes."""
 
 
@@ -58,6 +62,7 @@ class SimLoop(LoopSurface):
         self._timers = Timers()
         self._arrivals = Arrivals(self, threads_limit_s)
         self._passes_without_threads = 0
+        self._passes_at_one_time = 0
         self._waiting_for_quiet: list[asyncio.Future[None]] = []
         self._stuck_check: Callable[[list[asyncio.TimerHandle]], str] | None = None
         self._thread_id: int | None = None
@@ -279,6 +284,9 @@ class SimLoop(LoopSurface):
     # One pass
 
     def _run_once(self) -> None:
+        self._passes_at_one_time += 1
+        if self._passes_at_one_time > _PASSES_AT_ONE_TIME:
+            self._now += _PASS_S
         self._ready.extend(self._timers.take_due(self._now))
         self._passes_without_threads += 1
         if not self._ready or self._passes_without_threads > _PASSES_BEFORE_THREADS:
@@ -320,6 +328,7 @@ class SimLoop(LoopSurface):
             if why:
                 raise SimDeadlock(f"{why}\n{self._pending_tasks()}")
         self._now = max(self._now, self._timers.first_at())
+        self._passes_at_one_time = 0
         self._ready.extend(self._timers.take_due(self._now))
 
     def _take_from_threads(self) -> None:
