@@ -5,7 +5,7 @@ Only shells hold a clock. The machines are given `now_ms`.
 
 from __future__ import annotations
 
-from time import time_ns
+from time import monotonic_ns, time_ns
 from typing import Protocol
 
 
@@ -17,19 +17,46 @@ class Clock(Protocol):
         ...
 
 
-class SystemClock:
-    """The machine's wall clock, held back where it would jump backwards."""
+class _Wall:
+    """The wall clock as this process tells it.
 
-    __slots__ = ("_last_ms",)
+    A step backwards is not followed: time goes on from where it was, at the pace of the
+    monotonic clock, until the wall clock has caught up.
+    """
+
+    __slots__ = ("_ahead_ms", "_from_ms", "_from_ns", "last_ms")
 
     def __init__(self) -> None:
-        self._last_ms = 0
+        self.last_ms = 0
+        self._ahead_ms = -1
+        self._from_ms = self._from_ns = 0
+
+    def ahead_ms(self) -> int:
+        """The time while the wall clock is behind what was told already."""
+        ticks = monotonic_ns()
+        if self.last_ms != self._ahead_ms:  # it has been followed since: this is another step
+            self._from_ms, self._from_ns = self.last_ms, ticks
+        self._ahead_ms = self._from_ms + (ticks - self._from_ns) // 1_000_000
+        self.last_ms = self._ahead_ms
+        return self._ahead_ms
+
+
+_wall = _Wall()
+
+
+class SystemClock:
+    """The machine's wall clock, which never goes backwards and never stands still.
+
+    All of a process tell the same time: what one of them wrote, another one judges.
+    """
+
+    __slots__ = ()
 
     def now_ms(self) -> int:
         """Wall-clock time in milliseconds since the epoch; never less than before."""
         now = time_ns() // 1_000_000
-        last = self._last_ms
-        if now <= last:
-            return last
-        self._last_ms = now
-        return now
+        wall = _wall
+        if now > wall.last_ms:
+            wall.last_ms = now
+            return now
+        return now if now == wall.last_ms else wall.ahead_ms()
