@@ -240,3 +240,26 @@ async def test_a_client_on_another_event_loop_says_what_to_do(make: Any, ask: st
 
         with pytest.raises(UsageError, match=r"another event loop.*resonate\.blocking\(\)"):
             await asyncio.to_thread(asyncio.run, elsewhere())
+
+
+@pytest.mark.filterwarnings("error")
+async def test_a_function_that_was_called_already_is_told_how_to_be_given() -> None:
+    """`ctx.run(add(ctx, 1))` is what plain asyncio would have; without Python's warning beside."""
+
+    async def add(ctx: Any, n: int) -> int:
+        return n
+
+    async def flow(ctx: Any) -> Any:
+        wrong: Any = add(ctx, 1)
+        return await ctx.run(wrong)
+
+    wrong: Any = add
+    async with Resonate() as resonate:
+        resonate.register(flow)
+        told = r"called already: write run\(add, \.\.\.\), with its arguments after it"
+        with pytest.raises(TypeError, match=told):
+            await resonate.run("x", flow)
+        with pytest.raises(TypeError, match=told):
+            resonate.begin_run("y", wrong(None, 1))
+        with pytest.raises(TypeError, match=told):
+            resonate.register(wrong(None, 1))

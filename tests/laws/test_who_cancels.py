@@ -12,6 +12,8 @@ import pytest
 from resonate_aio import ApplicationError, Context, Resonate
 from resonate_aio.testing import crash_everywhere
 
+from .lives import once
+
 pytestmark = pytest.mark.law
 
 STORES = ["memory", "sqlite"]
@@ -310,3 +312,25 @@ def test_what_cleans_up_after_a_shutdown_records_nothing(
     asyncio.run(ends())
     waits = asyncio.Event()
     assert asyncio.run(goes_on()) == [1, 2]
+
+
+def test_an_execution_that_others_cancel_again_and_again_is_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Each time looks like a shutdown and records nothing (S10); silence would be a riddle."""
+
+    async def flow(ctx: Context) -> None:
+        await asyncio.sleep(1)
+
+    async def main(resonate: Resonate) -> None:
+        resonate.begin_run("x", resonate.register(flow))
+        for _ in range(100):
+            await asyncio.sleep(0.9)
+            for task in asyncio.all_tasks():
+                if task.get_name() == "x":
+                    task.cancel()
+
+    once(main)
+
+    said = [r.message for r in caplog.records if "'x' was cancelled again by others" in r.message]
+    assert len(said) == 1  # law 14: once, however often it is tried

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Protocol, TypeVar, overload, runtime_checkable
 
 from ..errors import FunctionNotFoundError
-from ..runtime.functions import Callee
+from ..runtime.functions import Callee, no_function
 from ..runtime.options import text
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -47,7 +47,7 @@ class Registry:
                 surrogate), or the version is less than 1.
         """
         if not callable(func):
-            raise TypeError(f"register takes a function, got {func!r}")
+            raise no_function(func)
         if name is not None and not isinstance(name, str):
             raise TypeError(f"the name of a function is a string, got {name!r}")
         if isinstance(version, bool) or not isinstance(version, int):
@@ -186,7 +186,7 @@ class Registry:
         callee = self.of(func)
         if callee is None:
             if not callable(func):
-                raise TypeError(f"expected a function, got {type(func).__name__}: {func!r}")
+                raise no_function(func)
             raise not_registered(func, ", or give its name where only another process runs it")
         return callee
 

@@ -9,7 +9,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar, overload
 from ..encoders import Encoder
 from ..execution.attempts import RetryPolicy
 from ..protocol.values import PLAIN_SHAPE, Shape
-from ..runtime.functions import Callee, Remote
+from ..runtime.functions import Callee, Remote, no_function
 from ..runtime.options import CallOptions, ExceptionClasses, change, promise_id, text
 from .context import Context, S, Y
 from .core import ClientCore
@@ -242,7 +242,7 @@ class Starting:
         if isinstance(func, str):
             return registry.find(text(func, "func"), version)
         if not callable(func):
-            raise TypeError(f"func is a registered function or the name of one, got {func!r}")
+            raise no_function(func)
         callee: Callee | None
         if isinstance(func, Function):
             callee = func.callee if registry.has(func.callee) else registry.of(func.func)

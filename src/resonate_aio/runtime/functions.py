@@ -45,6 +45,16 @@ PLAIN: Final = FunctionKind.PLAIN
 INLINE: Final = FunctionKind.INLINE
 
 
+def no_function(given: object) -> TypeError:
+    """What to say to somebody who gives something else where a function is wanted."""
+    said = f"expected a function, got {type(given).__name__}: {given!r}"
+    if isinstance(given, (types.CoroutineType, types.GeneratorType)):
+        given.close()  # nobody will await it, and Python need not say so, too
+        name = given.__name__
+        said += f"; it was called already: write run({name}, ...), with its arguments after it"
+    return TypeError(said)
+
+
 class Callee:
     """A function as the runtime calls it.
 
@@ -79,7 +89,7 @@ class Callee:
         kind: FunctionKind | None = None,
     ) -> None:
         if not callable(func):
-            raise TypeError(f"expected a function, got {type(func).__name__}: {func!r}")
+            raise no_function(func)
         self.func = func
         self.kind = kind or _kind_of(func)
         self.name = name or _name_of(func)

@@ -36,10 +36,11 @@ _IMMORTAL: list[Any] = []
 class Interrupts:
     """The scheduler's part that cancels."""
 
-    __slots__ = ("_passing", "_scheduler")
+    __slots__ = ("_dropped", "_passing", "_scheduler")
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
+        self._dropped: dict[str, bool] = {}  # cancelled from outside -> whether that was said
         self._passing: LiveBody | None = None
 
     def task_cancelled(self, body: LiveBody) -> None:
@@ -225,8 +226,25 @@ class Interrupts:
     def drop_from_outside(self, execution: Execution) -> None:
         """Somebody else cancelled a frame: end the others too, and give the lease back."""
         if execution.life is ALIVE:
+            self._warn_of_cancel(execution.id)
             self.drop(execution)
             self._scheduler.executions.cancelled_from_outside(execution)
+
+    def _warn_of_cancel(self, id: str) -> None:
+        """A process shuts down once: the second time, something else cancels what runs.
+
+        That is said once for each id (law 14), however often it is tried again.
+        """
+        said = self._dropped.get(id)
+        if said is False:
+            logger.warning(
+                "%r was cancelled again by others than its function, which records nothing; it "
+                "will be tried again: end it with promises.cancel(%r)",
+                id,
+                id,
+                extra={"id": id},
+            )
+        self._dropped[id] = said is not None
 
     def _cancel_frames(self, body: LiveBody) -> None:
         if body.is_over:
