@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from resonate_aio import Context, Resonate
-from resonate_aio.runtime.awaitables import AsyncWait
+from resonate_aio.runtime.async_wait import AsyncWait
 from resonate_aio.runtime.settings import Settings
 from resonate_aio.stores.base import Store
 from resonate_aio.stores.memory import MemoryStore
@@ -96,7 +96,7 @@ class Exit:
 
 
 @pytest.mark.parametrize("store", ["memory", "sqlite"])
-@pytest.mark.parametrize("name", ["get_loop", "add_done_callback", "go_on"])
+@pytest.mark.parametrize("name", ["add_done_callback", "go_on"])
 def test_an_exit_while_a_task_suspends_or_goes_on(
     name: str, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,9 +1,7 @@
 """What a body holds and awaits: calls and their promises.
 
-This is the only file that suspends a user's asyncio task. A `DurableCall` is the node of
-the execution machine and the lazy coroutine that the user's code gets in one object
-(speed.md); an `AsyncWait` stands where asyncio expects a future, so that the scheduler can
-wake a task in place and see every cancel with the context it came from (S10).
+A `DurableCall` is the node of the execution machine and the lazy coroutine that the user's code
+gets in one object (speed.md). It suspends the user's task on an `AsyncWait`.
 """
 
 from __future__ import annotations
@@ -29,10 +27,10 @@ from ..execution.call import (
     Call,
     CallKind,
     CallState,
-    Wait,
 )
 from ..execution.execution import ALIVE
 from ..protocol.records import Promise
+from .async_wait import AsyncWait
 from .options import (
     LOCAL_KEYS,
     NO_OPTIONS,
@@ -52,7 +50,6 @@ if TYPE_CHECKING:
     from .functions import Callee
 
 R = TypeVar("R")
-_DYING = CancelledError()  # a mark, never raised
 OPTION_KEYS = {
     RUN: LOCAL_KEYS,
     CallKind.RPC: REMOTE_KEYS,
@@ -61,78 +58,6 @@ OPTION_KEYS = {
     CallKind.SLEEP: SLEEP_KEYS,
 }
 """The options that each kind of call takes."""
-
-
-class AsyncWait(Wait):
-    """One asyncio task suspended on a call, in the shape of a future."""
-
-    __slots__ = ("_asyncio_future_blocking", "_context", "_error", "_wakeup", "body", "task")
-
-    def __init__(
-        self, call: DurableCall[Any], body: LiveBody, direct: bool, task: asyncio.Task[Any] | None
-    ) -> None:
-        self.call = call
-        self.direct = direct
-        self.interrupted = False
-        self.passed_on = False
-        self.message = None
-        call.waited = self.number = call.waited + 1
-        self._asyncio_future_blocking = True
-        self._error: BaseException | None = None
-        self.body = body
-        self.task = task
-
-    def get_loop(self) -> asyncio.AbstractEventLoop:
-        """The loop this may be awaited on."""
-        return self.body.scheduler.loop
-
-    def add_done_callback(
-        self, wakeup: Callable[[Any], object], *, context: ContextVars | None = None
-    ) -> None:
-        """Called by the task that suspends."""
-        self._wakeup = wakeup
-        self._context = context
-
-    def cancel(self, msg: object = None) -> bool:
-        """Called by `Task.cancel`: the scheduler decides when the cancel is let through."""
-        self.body.scheduler.interrupts.cancel_arrived(self, msg)
-        return True
-
-    def result(self) -> None:
-        """Read by the task when it goes on."""
-        if self._error is not None:
-            try:
-                raise self._error
-            finally:
-                self._error = None  # its traceback holds this wait
-
-    def go_on(self) -> None:
-        """Let its task go on, in place."""
-        if self._context is not None:
-            self._context.run(self._wakeup, self)
-        else:
-            self._wakeup(self)
-
-    @property
-    def is_waited_for(self) -> bool:
-        """Whether its task is suspended on it, whatever became of it."""
-        task: Any = self.task
-        return task is not None and task._fut_waiter is self
-
-    def dies(self) -> bool:
-        """Its task is to die: whether that is news."""
-        is_news = self._error is None
-        self._error = _DYING
-        return is_news
-
-    def let_go(self) -> None:
-        """Its task has died: nothing is left to wait for the garbage collector."""
-        self.task = self._context = None
-        self._wakeup = _nothing
-
-
-def _nothing(_: Any) -> None:
-    """A task that went on is not woken again."""
 
 
 class Yieldable:

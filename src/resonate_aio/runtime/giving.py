@@ -26,7 +26,8 @@ from ..protocol.records import Promise
 from ..protocol.values import PLAIN_SHAPE
 from ..stores.base import Refusal
 from . import encoding
-from .awaitables import AsyncWait, DurableCall
+from .async_wait import AsyncWait
+from .awaitables import DurableCall
 from .bodies import LiveBody, step_generator
 from .outcomes import is_encoded, outcome_of, user_frames
 from .quiet import QuietWatch
@@ -172,8 +173,9 @@ class Giving:
         if type(wait) is AsyncWait:
             if body.at.get(wait.task) is wait:
                 body.wait_over(wait, wait.task)
-                wait._error = error
-                error = None  # the frames it is raised in hold this one
+                if error is not None:
+                    wait.fails(error)
+                    error = None  # the frames it is raised in hold this one
                 wait.go_on()
         elif body.at.get(body) is wait:
             body.wait_over(wait, body)

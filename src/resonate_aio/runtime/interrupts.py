@@ -16,7 +16,8 @@ from ..errors import ResonateCanceledError
 from ..execution.call import OVER, KeptCancel, Wait
 from ..execution.execution import ALIVE, Execution, Life
 from ..execution.interruptions import Interruption, Kept
-from .awaitables import AsyncWait, DurableCall
+from .async_wait import AsyncWait
+from .awaitables import DurableCall
 from .bodies import LiveBody
 from .functions import PLAIN
 from .stamps import current_branch
@@ -326,7 +327,7 @@ class Interrupts:
     def _let_die(self, wait: AsyncWait, _: Any = None) -> None:
         self._scheduler.wake(wait.body, wait, asyncio.CancelledError())
         if wait.is_waited_for:  # a signal handler raised when it was over and its task not told
-            wait._error = asyncio.CancelledError()
+            wait.fails(asyncio.CancelledError())
             wait.go_on()
         wait.let_go()
 

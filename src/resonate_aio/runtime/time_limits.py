@@ -11,7 +11,8 @@ from asyncio import CancelledError
 from types import TracebackType
 from typing import Any, Self
 
-from .awaitables import AsyncWait, DurableCall
+from .async_wait import AsyncWait
+from .awaitables import DurableCall
 from .refusals import Dying
 
 
