@@ -29,8 +29,9 @@ from ..runtime.options import NO_OPTIONS, CallOptions
 from ..runtime.settings import Settings
 from ..runtime.stamps import current_branch
 from ..runtime.worker import Worker
-from ..stores.base import HintedStore, Store
+from ..stores.base import HintedStore, LocalStore, Store
 from ..transports.base import MessageSource
+from ..uncut import carried_out
 from .begin import Begin
 from .context import Context
 from .dependencies import Dependencies
@@ -114,6 +115,7 @@ class ClientCore(Life, Waiting):
     async def _start(self) -> None:
         if self._worker is not None:
             return
+        await self._stop()  # where an earlier one was given up half-way
         await self.store.open()
         worker = Worker(
             self.store,
@@ -139,16 +141,19 @@ class ClientCore(Life, Waiting):
             if server is not None:
                 await server.start()
         except BaseException:
-            await self._stop()
+            await carried_out(worker.loop, self._stop)
             raise
         self.retention.start()
         logger.info("started: group %s, pid %s", self.group, self.pid)
 
     async def _stop(self) -> None:
-        worker = self._worker
+        grace_s: float | None = 0.0  # to go on with one that was cut
+        if self._worker is not None:
+            self._worker, self._ending = None, self._worker
+            grace_s = self._stop_grace_s
+        worker = self._ending
         if worker is None:
             return
-        self._worker = None
         ending = self.retention.stop()
         if self.server is not None:
             await self.server.stop()
@@ -156,7 +161,7 @@ class ClientCore(Life, Waiting):
             await self.message_source.stop()
         for task in self._calls:
             task.cancel()
-        running = await worker.stop(self._stop_grace_s)
+        running = await worker.stop(grace_s)
         for id in running:
             logger.warning(
                 "%r still runs on its thread (a thread cannot be stopped); its result is dropped",
@@ -169,6 +174,7 @@ class ClientCore(Life, Waiting):
             await asyncio.wait([self._all_answered], timeout=self.settings.stop_s)
         self._fail_handles("the client was stopped")
         await self.store.close()
+        self._ending = None
         self._is_stopping = False
         logger.info("stopped: group %s, pid %s", self.group, self.pid)
 
@@ -191,6 +197,8 @@ class ClientCore(Life, Waiting):
         self.asked.clear()
         self.retention.stop()
         self._fail_handles(why)
+        if isinstance(self.store, LocalStore):
+            self.store.abandon()
 
     def _error_of(self, id: str) -> BaseException | None:
         return None if self._worker is None else self._worker.error_of(id)

@@ -1,16 +1,19 @@
 """Starting and stopping a client, one after the other and never by halves.
 
 Each start and stop runs in a task of its own, so that cancelling whoever asked for it, or
-asking from inside a durable function, leaves nothing half done. This file knows nothing of
-what is started.
+asking from inside a durable function, leaves nothing half done. Where all tasks of the loop are
+cancelled, a start is undone and a stop goes on (`uncut`). A loop that was closed took all that
+ran on it along: what is left then is dropped as by a crash. This file knows nothing of what is
+started.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from contextvars import Context as ContextVars
+from functools import partial
 from typing import Any
 
 from ..errors import (
@@ -21,8 +24,9 @@ from ..errors import (
     UsageError,
 )
 from ..runtime.worker import Worker
+from ..uncut import uncut
 
-Move = Callable[[], Awaitable[None]]
+Move = Callable[[], Coroutine[Any, Any, None]]
 
 
 class Life:
@@ -30,6 +34,8 @@ class Life:
 
     def __init__(self) -> None:
         self._worker: Worker | None = None
+        self._ending: Worker | None = None
+        """What ran until the stop that is under way, or was cut, began."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._moving: asyncio.Task[None] | None = None
         self._process = 0
@@ -70,9 +76,9 @@ class Life:
                 "the client is being stopped: nothing was asked of it; start it again first"
             )
         if self._worker is not None and self._moving is None:
-            if self._loop is asyncio.get_running_loop():
-                return
             self._check_loop()
+            if self._worker is not None:
+                return
         try:
             await self._move(self._start)
         except (StoreOwnedError, StoreSchemaError) as error:
@@ -81,21 +87,27 @@ class Life:
 
     async def stop(self, grace_s: float | None = None) -> None:
         """Stop unless stopped; functions that execute may go on for so long."""
-        if self._worker is None and self._moving is None:
+        if not self._is_at_rest:
+            self._check_loop()
+        if self._is_at_rest:
             await self._stop_waiting()
             return
-        self._check_loop()
         if not self._is_stopping:
             self._stop_grace_s = self.grace_s if grace_s is None else grace_s
         self._is_stopping = True
         await self._move(self._stop)
+
+    @property
+    def _is_at_rest(self) -> bool:
+        """Whether nothing runs, nothing is under way, and no stop was given up half-way."""
+        return self._worker is None and self._ending is None and self._moving is None
 
     async def _start(self) -> None:
         """Start what has to run."""
         raise NotImplementedError
 
     async def _stop(self) -> None:
-        """Stop it, and say that stopping is over."""
+        """Stop it, or go on stopping where that was cut before."""
         raise NotImplementedError
 
     async def _stop_waiting(self) -> None:
@@ -107,12 +119,13 @@ class Life:
         raise NotImplementedError
 
     def _check_loop(self) -> None:
+        """See that we are where the client runs; at rest from now on, if that loop was closed."""
         loop = self._loop
         if loop is None or loop is asyncio.get_running_loop():
             return
         if loop.is_closed():
             # asyncio.run ended without stop().
-            self._worker = None
+            self._worker = self._ending = None
             self._moving = None
             self._is_stopping = False
             self._lost("its event loop was closed")
@@ -129,24 +142,26 @@ class Life:
 
     async def _move(self, move: Move) -> None:
         """Run a start or stop after the one under way; the caller may be cancelled safely."""
-        before = self._moving
-        if before is not None and self._loop is not asyncio.get_running_loop():
+        if not self._is_at_rest:
             self._check_loop()
-            before = None
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
         self._process = os.getpid()
-        task = outside(self._loop, self._after(before, move))
+        work = partial(_after, self._moving, move)
+        task = outside(loop, work()) if move == self._start else uncut(loop, work)
         self._moving = task
+        task.add_done_callback(self._moved)
         await asyncio.shield(task)
 
-    async def _after(self, before: asyncio.Task[None] | None, move: Move) -> None:
-        if before is not None:
-            await asyncio.wait([before])
-        try:
-            await move()
-        finally:
-            if self._moving is asyncio.current_task():
-                self._moving = None
+    def _moved(self, task: asyncio.Task[None]) -> None:
+        if self._moving is task:
+            self._moving = None
+            self._is_stopping = False
+
+
+async def _after(before: asyncio.Task[None] | None, move: Move) -> None:
+    if before is not None:
+        await asyncio.wait([before])
+    await move()
 
 
 def outside(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -59,8 +59,8 @@ class Retention:
 
     def stop(self) -> list[asyncio.Task[None]]:
         """Delete nothing any more; returns what is about to end."""
-        task, self._task = self._task, None
-        if task is None or task.get_loop().is_closed():
+        task = self._task
+        if task is None or task.done() or task.get_loop().is_closed():
             return []
         task.cancel()
         return [task]

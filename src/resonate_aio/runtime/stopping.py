@@ -40,7 +40,6 @@ class Stopping:
         "_releases",
         "_rested",
         "_stop_s",
-        "_to_release",
         "_turn",
         "_worker",
     )
@@ -51,8 +50,7 @@ class Stopping:
         self._stop_s = stop_s
         self._busy: dict[Any, dict[Any, None]] = {}  # what executes, by execution
         self._rested: dict[Held, None] = {}
-        self._to_release: list[Held] = []
-        self._releases: set[asyncio.Task[None]] = set()
+        self._releases: dict[Held, asyncio.Task[None]] = {}
         self._turn: asyncio.Future[None] | None = None
 
     async def rest(self, grace_s: float) -> None:
@@ -114,18 +112,23 @@ class Stopping:
         A server that cannot be reached finds out by itself; a file that cannot be written holds
         no lease longer than this process has it open.
         """
-        context = self._worker.variables.copy()
-        for number, execution in enumerate(self._to_release, start=1):
-            release = self._worker.release(execution)
-            self._releases.add(self._worker.loop.create_task(release, context=context))
+        left = [held for held in self._held.values() if held not in self._releases]
+        for number, execution in enumerate(left, start=1):
+            self._release(execution)
             if number % _AT_A_TIME == 0:
                 await asyncio.sleep(0)
-        self._to_release.clear()
-        if self._releases:
-            await asyncio.wait(self._releases, timeout=self._stop_s)
-        for task in self._releases:
+        releases = list(self._releases.values())
+        if releases:
+            await asyncio.wait(releases, timeout=self._stop_s)
+        for task in releases:
             task.cancel()
-        await asyncio.gather(*self._releases, return_exceptions=True)
+        await asyncio.gather(*releases, return_exceptions=True)
+
+    def _release(self, execution: Held) -> None:
+        worker = self._worker
+        release = worker.release(execution)
+        context = worker.variables.copy()
+        self._releases[execution] = worker.loop.create_task(release, context=context)
 
     def _give_back(self, executions: list[Held]) -> None:
         worker = self._worker
@@ -133,12 +136,8 @@ class Stopping:
             if execution.life is not ALIVE:
                 continue
             worker.scheduler.interrupts.drop(execution)
-            if worker.store.in_process:
-                self._to_release.append(execution)  # once its frames are gone
-            else:
-                release = worker.release(execution)
-                context = worker.variables.copy()
-                self._releases.add(worker.loop.create_task(release, context=context))
+            if not worker.store.in_process:
+                self._release(execution)  # else once its frames are gone
 
     # -- what is heard meanwhile
 

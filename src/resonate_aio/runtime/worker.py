@@ -301,10 +301,10 @@ class Worker:
     def cancelled_from_outside(self, execution: Execution) -> None:
         """Somebody cancelled a frame: the application shuts down, or means us ill (S10).
 
-        The lease is given back without waiting, and not taken again for a while.
+        The lease is given back without waiting (by a stop, if one is under way), and not taken
+        again for a while.
         """
-        held = self._held.pop(execution.id, None)
-        if held is None or not self._accepting:
+        if not self._accepting or (held := self._held.pop(execution.id, None)) is None:
             return
         held.not_here_any_more()
         self._taking.leave_alone(held.id)

@@ -20,6 +20,7 @@ from aiohttp import web
 from ..errors import ResonateStoreError
 from ..protocol.envelope import Data, auth_of, refusal_to_wire, salvaged
 from ..protocol.requests import PromiseGet
+from ..uncut import uncut
 from .bodies import JSON, Bodies
 from .connections import Connections, Guard
 from .debug import DebugDesk, DebugStore
@@ -174,7 +175,7 @@ class Server:
         if self._stopping is None:
             if self._listener is None:
                 return
-            self._stopping = asyncio.create_task(self._stop())
+            self._stopping = uncut(asyncio.get_running_loop(), self._stop)
         await asyncio.shield(self._stopping)
 
     async def _stop(self) -> None:

@@ -195,6 +195,18 @@ class FileStore(Protocol):
 
 
 @runtime_checkable
+class LocalStore(Protocol):
+    """A store that holds something of this process while it is open: leases, a file, a thread."""
+
+    def abandon(self) -> None:
+        """Let go of it as a crash would, where the loop it was open on has been closed.
+
+        Nothing is done where that loop lives, nor when it is called once more.
+        """
+        ...
+
+
+@runtime_checkable
 class TellingStore(Protocol):
     """A store that tells of many records from one callback of the event loop."""
 

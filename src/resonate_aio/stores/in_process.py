@@ -211,15 +211,18 @@ class InProcessStore:
                     "the store is open on another event loop: close it there, or make one store "
                     "for each loop"
                 )
-            self._users = 0
-            self._unbind()
-            self._holders_are_gone()
+            self.abandon()
         self._users += 1
         if self._users == 1:
             self._bind(loop)
 
-    def _holders_are_gone(self) -> None:
-        """The loop was closed under everybody who used the store: their leases have ended."""
+    def abandon(self) -> None:
+        """Where the loop was closed under all who used the store: their leases have ended."""
+        if self._loop is None or not self._loop.is_closed():
+            return
+        self._users = 0
+        self._late_watches.clear()  # nothing can be cancelled there any more
+        self._unbind()
         self._hub.clear()
         self._machine.watched.clear()
         now_ms = self._clock.now_ms()

@@ -55,6 +55,7 @@ class MemoryStore(InProcessStore):
 
     async def close(self) -> None:
         """Stop the timer and drop undelivered messages once the last user closes."""
+        self.abandon()
         if self._leave():
             self._unbind()
 

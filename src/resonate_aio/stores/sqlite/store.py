@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ...clock import Clock
 from ...errors import ResonateStoreError, UsageError
 from ...protocol.records import Promise, PromiseState, Value
 from ...protocol.requests import Message, Reply, Request
+from ...uncut import uncut
 from ..base import Acked, Answered, Refusal
 from .core import SqliteCore
 from .file import Synchronous, checked_path, checked_synchronous
@@ -94,7 +96,9 @@ class SqliteStore:
             await asyncio.shield(shared.opening)
             await shared.core.require(self._synchronous)
         except BaseException:
-            await self._leave(shared)
+            _leave(shared)
+            if shared.ending is not None:
+                await asyncio.shield(shared.ending)
             raise
         self._shared = shared
         self._attach(shared.core)
@@ -106,24 +110,34 @@ class SqliteStore:
         Bounded: what cannot be written within some seconds is given up with an error in the
         log. None of that was acknowledged.
         """
+        self.abandon()
         shared = self._shared
-        if shared is None or self._opens == 0:
+        if shared is None:
             return
-        self._opens -= 1
-        if self._opens == 0:
-            self._shared = None
+        if self._opens > 0:
+            self._opens -= 1
+            _leave(shared)
+            if self._opens > 0:
+                return
             self._attach(None)
-        await self._leave(shared)
+        if shared.ending is not None:  # it is waited for again where a close was cut before
+            await asyncio.shield(shared.ending)
+        if self._shared is shared and self._opens == 0:
+            self._shared = None
 
     def crash(self) -> None:
         """End the file's use here as a kill would: what is not committed is lost."""
-        shared = self._shared
-        self._shared = None
+        shared, opens = self._shared, self._opens
+        self._shared, self._opens = None, 0
         self._attach(None)
-        self._opens = 0
-        if shared is not None:
+        if shared is not None and (opens > 0 or shared.loop.is_closed()):
             _drop(shared)
             shared.core.crash()
+
+    def abandon(self) -> None:
+        """Let go of the file as a kill would, where the loop it was open on has been closed."""
+        if self._shared is not None and self._shared.loop.is_closed():
+            self.crash()
 
     @property
     def place(self) -> SqliteCore:
@@ -153,17 +167,9 @@ class SqliteStore:
                 _drop(shared)
                 shared.core.crash()
             elif shared.ending is not None:
-                await asyncio.shield(shared.ending)
+                await asyncio.wait([shared.ending])
             else:
                 return shared
-
-    @staticmethod
-    async def _leave(shared: _Shared) -> None:
-        shared.users -= 1
-        if shared.users > 0 or shared.ending is not None:
-            return
-        shared.ending = shared.loop.create_task(_end(shared))
-        await asyncio.shield(shared.ending)
 
     def _opened(self) -> SqliteCore:
         if self._core is None:
@@ -297,13 +303,27 @@ class SqliteStore:
         return await self._opened().prune(settled_before_ms)
 
 
+def _leave(shared: _Shared) -> None:
+    """One user less; the last one sees the end of it, whoever is cancelled meanwhile."""
+    shared.users -= 1
+    if shared.users == 0 and shared.ending is None:
+        shared.ending = uncut(shared.loop, partial(_end, shared))
+        shared.ending.add_done_callback(partial(_ended, shared))
+
+
 async def _end(shared: _Shared) -> None:
     await asyncio.wait([shared.opening])
-    try:
-        if not shared.opening.cancelled() and shared.opening.exception() is None:
+    if not shared.opening.cancelled() and shared.opening.exception() is None:
+        try:
             await shared.core.shutdown()
-    finally:
-        _drop(shared)
+        except BaseException:
+            shared.core.crash()  # it cannot be begun anew
+            raise
+
+
+def _ended(shared: _Shared, _: asyncio.Task[None]) -> None:
+    shared.core.crash()  # nothing is left for it to do, unless something was cut
+    _drop(shared)
 
 
 def _real(path: str) -> str:
