@@ -47,7 +47,9 @@ class Subject:
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
-        self.resonate = Resonate() if path is None else Resonate.local(path=path, synchronous="NORMAL")
+        self.resonate = (
+            Resonate() if path is None else Resonate.local(path=path, synchronous="NORMAL")
+        )
         self.is_moving = asyncio.Event()
 
         @self.resonate.register
