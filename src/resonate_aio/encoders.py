@@ -108,4 +108,4 @@ class CombinedEncoder:
 def name_of(encoder: Encoder) -> str:
     """What an encoder is known by."""
     name = getattr(encoder, "name", None)
-    return name if isinstance(name, str) and name else type(encoder).__qualname__
+    return str.__str__(name) if isinstance(name, str) and name else type(encoder).__qualname__

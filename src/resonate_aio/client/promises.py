@@ -110,11 +110,12 @@ class Promises:
             tags: They must name a `resonate:target`.
         """
         create = self._create(id, timeout, None, ikey, headers, data, value, tags)
+        pid = text(pid, "pid")
         if "resonate:target" not in create.tags:
             raise ValueError(f"{id!r} needs the tag resonate:target: who is to execute it")
-        reply = await self._ask(TaskCreate(text(pid, "pid"), check_span(ttl, "ttl"), create))
+        reply = await self._ask(TaskCreate(pid, check_span(ttl, "ttl"), create))
         if reply.status == 409:  # its task is held
-            reply = await self._ask(PromiseGet(id))
+            reply = await self._ask(PromiseGet(create.id))
         promise = _promise_of(reply)
         _refuse_creator(promise, ikey, strict)
         task = reply.task
@@ -210,7 +211,7 @@ class Promises:
             limit: Size of a page, at most 1000.
             cursor: Where the page begins: what the page before gave.
         """
-        check_page(limit, cursor)
+        cursor = check_page(limit, cursor)
         wanted = None if state is None else _state(state)
         having = {} if tags is None else string_map(tags, "tags")
 
@@ -251,7 +252,8 @@ class Promises:
         Returns:
             The promise, as it stands.
         """
-        if not is_address(text(recv, "recv")):
+        recv = text(recv, "recv")
+        if not is_address(recv):
             raise ValueError(f"recv is an address such as poll://uni@group/pid, got {recv!r}")
         return _promise_of(await self._ask(PromiseRegisterListener(_id(promise_id), recv)))
 
@@ -266,7 +268,7 @@ class Promises:
         value: Any,
         tags: dict[str, str] | None,
     ) -> PromiseCreate:
-        promise_id(id)
+        id = promise_id(id)
         if (timeout is None) == (timeout_in is None):
             raise TypeError(
                 "give either timeout= (milliseconds since the epoch) or timeout_in= (seconds)"
@@ -299,9 +301,9 @@ class Promises:
     async def _settle_with(
         self, id: str, state: PromiseState, ikey: str | None, strict: bool, stored: Value
     ) -> Promise:
-        promise_id(id)
+        id = promise_id(id)
         if ikey is not None:
-            text(ikey, "ikey")
+            ikey = text(ikey, "ikey")
         elif strict:
             ikey = uuid.uuid4().hex  # nobody else has it: whoever settled is told apart from us
         if ikey is not None:

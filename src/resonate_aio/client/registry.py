@@ -55,7 +55,7 @@ class Registry:
         name = getattr(func, "__name__", "") if name is None else name
         if not name or name == "<lambda>":
             raise ValueError(f"give {func!r} a name: register(func, name=...)")
-        text(name, "the name of a function")
+        name = text(name, "the name of a function")
         if version < 1:
             raise ValueError(f"the version of {name!r} must be 1 or more, got {version}")
         versions = self._by_name.get(name, {})

@@ -97,15 +97,15 @@ class Schedules:
         Raises:
             ResonateStoreError: The id was created with another key (code 409).
         """
-        text(id, "the id of a schedule")
+        id = text(id, "the id of a schedule")
         headers = promise_headers
         stored_tags = {**low_level_tags(tags), **low_level_tags(promise_tags)}
         param = value_of(headers, promise_data, promise_value)
         if description is not None:
-            text(description, "description")
-            param = Value({**(param.headers or {}), DESCRIPTION: description}, param.data)
-        if ikey is not None and text(ikey, "ikey") != id:
-            stored_tags[SCHEDULE_KEY] = ikey
+            described = {**(param.headers or {}), DESCRIPTION: text(description, "description")}
+            param = Value(described, param.data)
+        if ikey is not None and ikey != id:
+            stored_tags[SCHEDULE_KEY] = text(ikey, "ikey")
         request = ScheduleCreate(
             id=id,
             cron=in_zone(cron, timezone),
@@ -151,7 +151,7 @@ class Schedules:
             limit: Size of a page, at most 1000.
             cursor: Where the page begins: what the page before gave.
         """
-        check_page(limit, cursor)
+        cursor = check_page(limit, cursor)
         having = {} if tags is None else string_map(tags, "tags")
 
         async def read(cursor: str | None) -> Page[Schedule]:
@@ -202,7 +202,7 @@ async def schedule_function(
     kwargs: dict[str, Any],
 ) -> Schedule:
     """Start a function at every tick: see `Resonate.schedule`."""
-    text(id, "the id of a schedule")
+    id = text(id, "the id of a schedule")
     func, cron = _sorted_out(first, second)
     callee = _callee(core, func, options)
     callee.check(args, kwargs)
@@ -245,8 +245,8 @@ def in_zone(cron: Any, timezone: Any) -> str:
     """
     expression = text(cron, "cron")
     if timezone is not None:
-        name = timezone.key if isinstance(timezone, ZoneInfo) else timezone
-        time_zone(text(name, "timezone"))
+        name = text(timezone.key if isinstance(timezone, ZoneInfo) else timezone, "timezone")
+        time_zone(name)
         if "TZ=" in expression:
             raise ValueError(f"timezone= is given, and cron names a zone itself: {cron!r}")
         expression = f"CRON_TZ={name} {expression}"
@@ -267,7 +267,7 @@ def _sorted_out(first: Any, second: Any) -> tuple[Any, str]:
         TypeError, ValueError: It cannot be told.
     """
     pairs = [
-        (func, cron)
+        (func, text(cron, "cron"))
         for func, cron in ((first, second), (second, first))
         if isinstance(cron, str) and is_cron(cron) and (callable(func) or isinstance(func, str))
     ]

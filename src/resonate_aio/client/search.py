@@ -64,8 +64,11 @@ class Search(Generic[T]):
             await asyncio.sleep(0)  # a store in memory answers at once: others go on meanwhile
 
 
-def check_page(limit: Any, cursor: Any) -> None:
+def check_page(limit: Any, cursor: Any) -> str | None:
     """The size of a page and where it begins.
+
+    Returns:
+        The cursor.
 
     Raises:
         TypeError, ValueError: They cannot be meant.
@@ -78,3 +81,4 @@ def check_page(limit: Any, cursor: Any) -> None:
         raise TypeError(f"cursor is what an earlier page gave, got {cursor!r}")
     if cursor == "":
         raise ValueError("cursor is what an earlier page gave, got '': None begins at the start")
+    return None if cursor is None else str.__str__(cursor)

@@ -97,7 +97,7 @@ def value_of(headers: dict[str, str] | None, data: str | None, value: Any) -> Va
             raise TypeError("give either data= (JSON text) or value= (encoded for you), not both")
         data = encode(value)
     elif data is not None:
-        _check_json(data)
+        data = _json(data)
     if headers is not None:
         headers = string_map(headers, "headers")
         reserved = sorted(key for key in headers if key.startswith(_OURS))
@@ -138,18 +138,20 @@ def check_span(value: Any, what: str) -> int:
     return value
 
 
-def _check_json(data: Any) -> None:
+def _json(data: Any) -> str:
     """What waiters could not decode is refused before it is stored for ever."""
     if not isinstance(data, str):
         raise TypeError(f"data is JSON text, got {type(data).__name__}: use value= for values")
+    plain: str = str.__str__(data)
     try:
-        data.encode()
-        decode(data)
+        plain.encode()
+        decode(plain)
     except (ValueCodecError, UnicodeEncodeError):
         raise ValueError(
             f"data is JSON text, and {shown(data)!r} is not: write value={shown(data)!r} to have a "
             "value encoded for you"
         ) from None
+    return plain
 
 
 def shape_of(returns: Any) -> Shape:

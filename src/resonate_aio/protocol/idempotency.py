@@ -29,12 +29,12 @@ def key_for(given: Key, id: str) -> str:
     Raises:
         TypeError: The function gave something else than a string.
     """
-    key = given(id) if callable(given) else given
+    key = given(id) if callable(given) and not isinstance(given, str) else given
     if key is None:
         return id
     if not isinstance(key, str):
         raise TypeError(f"the idempotency key of {id!r} is a string, got {key!r}")
-    return key
+    return str.__str__(key)  # a plain one, whatever class of strings it is
 
 
 def tagged(tags: dict[str, str], key: str, id: str) -> dict[str, str]:

@@ -290,7 +290,7 @@ async def _asked(method: Callable[[Any], Any], value: Any) -> Any:
 def _text(made: Any) -> str | None:
     if made is not None and not isinstance(made, str):
         raise TypeError(f"an encoder's encode() gives text or None, got {type(made).__name__}")
-    return made
+    return None if made is None else str.__str__(made)
 
 
 def _name(call: DurableCall[Any] | RootCall) -> str:

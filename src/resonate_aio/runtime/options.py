@@ -130,9 +130,9 @@ def change(options: CallOptions, given: Mapping[str, Any], allowed: frozenset[st
         changes["tags"] = user_tags(changes["tags"])
     if "non_retryable_exceptions" in changes:
         changes["non_retryable_exceptions"] = exception_classes(changes["non_retryable_exceptions"])
-    for key, check in _CHECKS.items():
+    for key, checked in _CHECKS.items():
         if key in changes:
-            check(changes[key])
+            changes[key] = checked(changes[key])
     return msgspec.structs.replace(options, **changes)
 
 
@@ -142,59 +142,67 @@ def with_key(options: CallOptions, id: str) -> CallOptions:
     Raises:
         TypeError, ValueError: It is not a key.
     """
-    key = key_for(options.idempotency_key, id)
-    text(key, "an idempotency key")
+    key = text(key_for(options.idempotency_key, id), "an idempotency key")
     return msgspec.structs.replace(options, idempotency_key=key)
 
 
-def _check_version(version: Any) -> None:
+def _version(version: Any) -> int:
     if isinstance(version, bool) or not isinstance(version, int):
         raise TypeError(f"version is an int, got {version!r}")
     if not 0 <= version <= _LARGEST_VERSION:
         raise ValueError(f"version is 0 (the newest) to {_LARGEST_VERSION}, got {version}")
+    return version
 
 
-def _check_target(target: Any) -> None:
-    text(target, "target")
+def _target(given: Any) -> str:
+    target = text(given, "target")
     if not is_address(normalise_target(target)):
         raise ValueError(f"target is a group name or an address, got {target!r}")
+    return target
 
 
-def _check_policy(policy: Any) -> None:
+def _policy(policy: Any) -> Any:
     if not (hasattr(policy, "next") or callable(policy)) or isinstance(policy, type):
         raise TypeError(f"retry_policy is a policy, such as Exponential(), got {policy!r}")
+    return policy
 
 
-def _check_key(key: Any) -> None:
-    if not callable(key):
-        text(key, "idempotency_key")
+def _key(key: Any) -> Key:
+    return key if callable(key) and not isinstance(key, str) else text(key, "idempotency_key")
 
 
-def _check_encoder(encoder: Any) -> None:
+def _encoder(encoder: Any) -> Any:
     if isinstance(encoder, type) or not all(
         callable(getattr(encoder, verb, None)) for verb in ("encode", "decode")
     ):
         raise TypeError(f"encoder has the methods encode and decode, got {encoder!r}")
+    return encoder
 
 
-def _check_bool(value: Any) -> None:
+def _bool(value: Any) -> bool:
     if not isinstance(value, bool):
         raise TypeError(f"durable and check_arguments are True or False, got {value!r}")
+    return value
 
 
-_CHECKS: dict[str, Callable[[Any], None]] = {
-    "check_arguments": _check_bool,
-    "durable": _check_bool,
-    "encoder": _check_encoder,
-    "idempotency_key": _check_key,
-    "retry_policy": _check_policy,
-    "target": _check_target,
-    "version": _check_version,
+_CHECKS: dict[str, Callable[[Any], Any]] = {
+    "check_arguments": _bool,
+    "durable": _bool,
+    "encoder": _encoder,
+    "idempotency_key": _key,
+    "retry_policy": _policy,
+    "target": _target,
+    "version": _version,
 }
+"""What each option is taken as: the value, checked."""
 
 
 def text(value: Any, what: str) -> str:
     """A piece of text a user chose that is stored as it is.
+
+    Returns:
+        Its characters in a plain `str`, whatever class of strings it was: `PromiseId`, an
+        Enum's, a template engine's. Stores and encoders take no other.
 
     Raises:
         TypeError: It is not a string.
@@ -202,13 +210,14 @@ def text(value: Any, what: str) -> str:
     """
     if not isinstance(value, str):
         raise TypeError(f"{what} is a string, got {value!r}")
-    if not value or "\0" in value:
+    plain: str = str.__str__(value)
+    if not plain or "\0" in plain:
         raise ValueError(f"{what} is not empty and holds no NUL character, got {value!r}")
     try:
-        value.encode()
+        plain.encode()
     except UnicodeEncodeError:
         raise ValueError(f"{what} is valid Unicode, got {value!r}") from None
-    return value
+    return plain
 
 
 def promise_id(id: Any) -> str:
@@ -259,11 +268,11 @@ def string_map(given: Any, what: str) -> dict[str, str]:
         isinstance(key, str) and isinstance(value, str) for key, value in given.items()
     ):
         raise TypeError(f"{what} are a dict of strings, got {given!r}")
+    checked = {}
     for key, value in given.items():
-        text(key, f"a key of the {what}")
-        if value:
-            text(value, f"the value of {key!r} in the {what}")
-    return dict(given)
+        name = text(key, f"a key of the {what}")
+        checked[name] = text(value, f"the value of {name!r} in the {what}") if value else ""
+    return checked
 
 
 def exception_classes(value: Any) -> tuple[type[BaseException], ...]:
