@@ -10,17 +10,23 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
-from tests.robustness.lives import passes
+from tests.robustness.moves import (
+    MOVES,
+    RESULTS,
+    Move,
+    Subject,
+    begun,
+    cancel_all,
+    left,
+    stopped,
+)
 
-from resonate_aio import Context, Resonate
-from resonate_aio.stores.sqlite.owner_lock import OwnerLock
+from resonate_aio import Resonate
 
 pytestmark = pytest.mark.law
 
@@ -28,7 +34,6 @@ PASSES = 16
 """A stop takes fewer where no step runs; later passes are times at which one still does."""
 
 AGAIN_AND_AGAIN = 40
-RESULTS = ["e0 done", "e1 done", "e2 done"]
 UGLY = ("never retrieved", "was destroyed", "never awaited", "this is a bug", "chore failed")
 
 
@@ -42,83 +47,6 @@ def nothing_ugly(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     assert not [text for text in said if any(words in text for words in UGLY)]
 
 
-class Subject:
-    """A client whose moves are cut, and what it runs."""
-
-    def __init__(self, path: Path | None) -> None:
-        self.path = path
-        self.resonate = (
-            Resonate() if path is None else Resonate.local(path=path, synchronous="NORMAL")
-        )
-        self.is_moving = asyncio.Event()
-
-        @self.resonate.register
-        async def flow(ctx: Context) -> str:
-            await ctx.run(step)
-            await ctx.sleep(0.005)
-            return f"{ctx.id} done"
-
-        async def step(ctx: Context) -> None:
-            await asyncio.sleep(0.002)
-
-        self._flow = flow
-
-    async def work(self) -> None:
-        """Have three executions under way: a step runs when the move begins."""
-        self.handles = [self.resonate.begin_run(f"e{n}", self._flow) for n in range(3)]
-        for handle in self.handles:
-            await handle.created()
-        self.is_moving.set()
-
-    async def results(self) -> list[str]:
-        """What the executions come to, whoever ran them before."""
-        async with asyncio.timeout(20):
-            handles = [self.resonate.begin_run(f"e{n}", self._flow) for n in range(3)]
-            return [await handle for handle in handles]
-
-    def check_nothing_held(self) -> None:
-        """No thread of ours, and the file is free."""
-        assert not [one for one in threading.enumerate() if one.name.startswith("resonate")]
-        if self.path is not None:
-            lock = OwnerLock(str(self.path))
-            lock.acquire()
-            lock.release()
-
-    def check_nothing_left(self) -> None:
-        """The same, and no task: for who asks from the loop."""
-        self.check_nothing_held()
-        assert asyncio.get_running_loop().get_task_factory() is None
-        left = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        assert not left, left
-
-
-async def stopped(subject: Subject) -> None:
-    await subject.work()
-    await subject.resonate.stop()
-
-
-async def left(subject: Subject) -> None:
-    async with subject.resonate:
-        await subject.work()
-
-
-async def started(subject: Subject) -> None:
-    subject.is_moving.set()
-    await subject.resonate.start()
-
-
-async def stopped_at_the_start(subject: Subject) -> None:
-    starting = asyncio.create_task(subject.resonate.start())
-    await asyncio.sleep(0)
-    subject.is_moving.set()
-    await subject.resonate.stop()
-    await starting
-
-
-Move = Callable[[Subject], Coroutine[Any, Any, None]]
-MOVES: list[Move] = [stopped, left, started, stopped_at_the_start]
-
-
 @pytest.fixture(params=MOVES, ids=lambda move: move.__name__)
 def move(request: pytest.FixtureRequest) -> Move:
     """What is cut."""
@@ -129,25 +57,14 @@ def move(request: pytest.FixtureRequest) -> Move:
 @pytest.fixture(params=["memory", "sqlite"])
 def subjects(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[int, Subject]]:
     """One for each pass in which a move is cut."""
-    return (
-        (at, Subject(None if request.param == "memory" else tmp_path / f"{at}.db"))
-        for at in range(PASSES)
-    )
 
+    def subject(at: int) -> Subject:
+        if request.param == "memory":
+            return Subject(Resonate())
+        path = tmp_path / f"{at}.db"
+        return Subject(Resonate.local(path=path, synchronous="NORMAL"), path)
 
-async def begun(move: Move, subject: Subject, at: int) -> asyncio.Task[None]:
-    """The move, so many passes after it began."""
-    moving = asyncio.create_task(move(subject))
-    await subject.is_moving.wait()
-    await passes(min(at, 12))
-    await asyncio.sleep(0.0005 * max(at - 12, 0))
-    return moving
-
-
-def cancel_all() -> None:
-    for task in asyncio.all_tasks():
-        if task is not asyncio.current_task():
-            task.cancel()
+    return ((at, subject(at)) for at in range(PASSES))
 
 
 @pytest.mark.parametrize("stops_again", [False, True])

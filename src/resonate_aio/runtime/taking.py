@@ -61,12 +61,14 @@ class Taking:
         self._failed = failed
         self._poison = poison
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._under_way: dict[asyncio.Task[None], None] = {}
+        """All of them: who begins an execution may do so while a message's task takes it."""
         self._came_meanwhile: dict[str, Execute] = {}
 
     @property
     def tasks(self) -> list[asyncio.Task[None]]:
         """What is being taken now."""
-        return list(self._tasks.values())
+        return list(self._under_way)
 
     def deliver(self, message: Message) -> None:
         """Hear a message: there is an execution to take."""
@@ -89,13 +91,16 @@ class Taking:
             work, name=f"resonate_aio take {id}", context=worker.variables.copy()
         )
         self._tasks[id] = task
+        self._under_way[task] = None
         task.add_done_callback(lambda done: self._taken(id, done))
 
     def _taken(self, id: str, done: asyncio.Task[None]) -> None:
-        self._tasks.pop(id, None)
-        later = self._came_meanwhile.pop(id, None)
-        if later is not None:
-            self.deliver(later)
+        del self._under_way[done]
+        if self._tasks.get(id) is done:
+            del self._tasks[id]
+            later = self._came_meanwhile.pop(id, None)
+            if later is not None:
+                self.deliver(later)
         if not done.cancelled() and (error := done.exception()) is not None:
             logger.error("taking %r failed: %r", id, error, exc_info=error, extra={"id": id})
 

@@ -53,6 +53,8 @@ class EitherStore:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._users = 0
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._closing: asyncio.AbstractEventLoop | None = None
+        """Where a close is under way, or was cut."""
 
     def __repr__(self) -> str:
         return repr(self._inner) if self._inner is not None else f"<EitherStore {self._http.url}>"
@@ -85,6 +87,7 @@ class EitherStore:
             self._users = 0
             self._finding = None
             self._tasks.clear()
+        await self._finish_closing()
         self._users += 1
         if self._users > 1:
             return
@@ -101,21 +104,30 @@ class EitherStore:
 
     async def close(self) -> None:
         """Let go of everything once the last user closes."""
-        if self._users == 0:
+        if self._users > 0:
+            self._users -= 1
+            if self._users:
+                return
+            self._closing, self._loop = self._loop, None
+        await self._finish_closing()
+
+    async def _finish_closing(self) -> None:
+        """Do what is left of a close, also of one that was cut before."""
+        closing = self._closing
+        if closing is None:
             return
-        self._users -= 1
-        if self._users:
-            return
-        self._loop = None
         tasks = [*self._tasks, *([self._finding] if self._finding is not None else [])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if closing is asyncio.get_running_loop():  # else it was closed meanwhile
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
         self._finding = None
+        self._tasks.clear()
         self._waiting.clear()
         if self._inner is not None:  # also where the search was stopped as it opened it
             await self._inner.close()
         await self._http.close()
+        self._closing = None
 
     async def _find(self) -> None:
         """Find the server, and whatever fails tell those who wait for it: nobody else can."""

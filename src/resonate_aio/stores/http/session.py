@@ -161,7 +161,7 @@ class HttpSession:
         A pool on a loop that was closed under it is left behind.
         """
         loop = asyncio.get_running_loop()
-        if self._session is not None and self._loop is loop:
+        if self._session is not None and self._loop is loop and not self._session.closed:
             return
         if self._session is not None:
             with suppress(RuntimeError):  # nothing can be scheduled there any more
@@ -181,10 +181,12 @@ class HttpSession:
 
     async def close(self) -> None:
         """Close every connection. Idempotent; exchanges under way must be cancelled before."""
-        session, self._session = self._session, None
-        if session is not None and self._resolver is not None:
+        session, resolver = self._session, self._resolver
+        if session is not None and resolver is not None:
             await session.close()
-            await self._resolver.close()
+            await resolver.close()
+            if self._session is session:  # not before: it may be cut
+                self._session = None
             # A TLS connection says good-bye in the loop's next passes.
             await asyncio.sleep(0)
 
@@ -365,7 +367,7 @@ class HttpSession:
     # -- small things
 
     def _open_session(self) -> aiohttp.ClientSession:
-        if self._session is None:
+        if self._session is None or self._session.closed:
             raise ResonateStoreError("the store is not open: call open() first")
         return self._session
 

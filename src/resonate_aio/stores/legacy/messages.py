@@ -55,7 +55,7 @@ class Member:
         lost: Called as lost(id, version) when a task is not held any more.
     """
 
-    __slots__ = ("deliver", "group", "is_public", "lost", "pid", "source", "taken")
+    __slots__ = ("deliver", "group", "is_public", "lost", "pid", "taken")
 
     def __init__(
         self,
@@ -71,7 +71,6 @@ class Member:
         self.deliver = deliver
         self.taken = taken
         self.lost = lost
-        self.source: MessageSource | None = None
 
 
 class Messages:
@@ -97,6 +96,8 @@ class Messages:
         self._spawn = spawn
         self._members: list[Member] = []
         self._leaving: set[asyncio.Task[None]] = set()
+        self._open: dict[MessageSource, None] = {}
+        """The sources that were not stopped yet."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connected = asyncio.Event()
         self._has_waited = False
@@ -124,26 +125,31 @@ class Messages:
         self._loop = asyncio.get_running_loop()
         self._members.clear()
         self._leaving.clear()
+        self._open.clear()
         self._connected = asyncio.Event()
         self._has_waited = False
 
     async def stop(self) -> None:
         """Close every stream; nobody is told anything any more."""
-        members, self._members = self._members, []
         self._loop = None
-        for member in members:
-            if member.source is not None:
-                await member.source.stop()
-        for leaving in list(self._leaving):
+        self._members.clear()
+        for leaving in self._leaving:
             leaving.cancel()
         await asyncio.gather(*self._leaving, return_exceptions=True)
+        for source in list(self._open):
+            await self._end(source)
+
+    async def _end(self, source: MessageSource) -> None:
+        await source.stop()
+        self._open.pop(source, None)  # not before: it may be cut
 
     def join(self, member: Member) -> Callable[[], None]:
         """Open a stream for this worker; the function that is returned closes it."""
         if not member.is_public:
             # No address can name it: a worker that wants no tasks, only to hear of promises.
             member.group = f"resonate-aio-{secrets.token_hex(4)}"
-        source = member.source = self._make_source(self._decode)
+        source = self._make_source(self._decode)
+        self._open[source] = None
         self._members.append(member)
         self._watches.listen_at(self.unicast)
 
@@ -158,7 +164,7 @@ class Messages:
                 started.cancel()
                 await asyncio.wait([started])
             finally:
-                await source.stop()
+                await self._end(source)
             await asyncio.sleep(_FAREWELL_S)
 
         def leave() -> None:

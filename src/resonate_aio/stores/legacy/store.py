@@ -111,6 +111,8 @@ class LegacyStore:
         self._writes = Writes(self._rest, self._holding, self._watches, self._spawn)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_closing = False
+        """A close is under way, or was cut."""
         self._users = 0
         self._incarnation = ""
         self._holding.listen = self._listen
@@ -134,6 +136,7 @@ class LegacyStore:
                     "for each loop"
                 )
             await self._abandon()
+        await self._finish_closing()
         self._users += 1
         if self._users > 1:
             return
@@ -149,6 +152,8 @@ class LegacyStore:
     async def _abandon(self) -> None:
         """The loop was closed under everybody who used the store: its sockets are dead too."""
         self._users = 0
+        self._loop = None
+        self._is_closing = False
         self._tasks.clear()
         self._holding.stop()
         for session in (self.http, self._poll):
@@ -158,10 +163,16 @@ class LegacyStore:
 
     async def close(self) -> None:
         """Give up what is outstanding and close every connection once the last user closes."""
-        if self._users == 0:
-            return
-        self._users -= 1
-        if self._users:
+        if self._users > 0:
+            self._users -= 1
+            if self._users:
+                return
+            self._is_closing = True
+        await self._finish_closing()
+
+    async def _finish_closing(self) -> None:
+        """Do what is left of a close, also of one that was cut before."""
+        if not self._is_closing:
             return
         await self._messages.stop()
         self._holding.stop()
@@ -174,6 +185,7 @@ class LegacyStore:
         if self._poll is not None:
             await self._poll.close()
         self._loop = None
+        self._is_closing = False
 
     def _spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
         """Run a coroutine in a task the store owns, in a context of its own."""

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from ...errors import ResonateStoreError
 from ...protocol.requests import Execute, Message
+from ...uncut import uncut
 from . import codec
 from .messages import Decode
 from .sync_records import promise_to_rest, status_of
@@ -118,19 +119,20 @@ class SyncMessages:
         Cancelling does not cancel it: it is over when the session is closed.
         """
         if self._end is None:
-            self._end = asyncio.get_running_loop().create_task(self._stop())
+            self._end = uncut(asyncio.get_running_loop(), self._stop)
         await asyncio.shield(self._end)
 
     async def _stop(self) -> None:
-        thread, self._thread = self._thread, None
         self._stopping.set()
         for task in self._following:
             task.cancel()
         await asyncio.gather(*self._following, return_exceptions=True)
+        thread = self._thread
         if thread is None:
             return
         with suppress(ResonateStoreError):
             await self._session.in_thread(lambda: self._stop_source(thread))
+        self._thread = None  # not before: it may be cut
 
     def _stop_source(self, thread: threading.Thread) -> None:
         try:

@@ -93,10 +93,10 @@ class SyncSession:
 
     async def close(self) -> None:
         """Carry out no more; a call that does not return is named and left."""
-        stops, self._stops = self._stops, []
-        for stop in stops:
-            await stop()
-        threads, self._threads = self._threads, None
+        while self._stops:
+            await self._stops[0]()
+            self._stops.pop(0)  # not before: it may be cut
+        threads = self._threads
         if threads is None:
             return
         is_idle = asyncio.get_running_loop().run_in_executor(threads, int)
@@ -104,6 +104,7 @@ class SyncSession:
         if not done:
             logger.warning("a call of the store %s does not return; its thread is left", self.url)
         threads.shutdown(wait=bool(done), cancel_futures=True)
+        self._threads = None
 
     def before_close(self, stop: Callable[[], Awaitable[None]]) -> None:
         """Do this before the session closes: what was started needs its thread to end."""

@@ -51,12 +51,13 @@ class RemoteMessages:
         return leave
 
     async def _end(self, source: MessageSource) -> None:
-        started = self._sources.pop(source, None)
+        started = self._sources.get(source)
         if started is None:
             return
         started.cancel()
         await asyncio.gather(started, return_exceptions=True)
         await source.stop()
+        self._sources.pop(source, None)  # not before: it may be cut
 
     async def stop(self) -> None:
         """End every source; everything is closed on return."""

@@ -20,11 +20,7 @@ import msgspec
 
 from ...clock import Clock, SystemClock
 from ...errors import ResonateStoreError, UsageError
-from ...protocol.dialects import (
-    SEPARATORS,
-    TARGET,
-    Dialect,
-)
+from ...protocol.dialects import SEPARATORS, TARGET, Dialect
 from ...protocol.envelope import message_from_wire
 from ...protocol.records import Promise, PromiseState, TaskState, Value
 from ...protocol.requests import (
@@ -64,7 +60,6 @@ TTL_S: Final = 10.0
 
 _DONE: Final = 200
 _BAD: Final = 400
-_STOP_S: Final = 5.0
 
 
 class RemoteStore:
@@ -105,6 +100,7 @@ class RemoteStore:
         self._incarnation = ""
         self._users = 0
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._closing: asyncio.AbstractEventLoop | None = None  # where a close is not over
         self._begin_anew()
 
     def _begin_anew(self) -> None:
@@ -158,6 +154,7 @@ class RemoteStore:
                 )
             self._users = 0
             self._begin_anew()
+        await self._finish_closing()
         self._users += 1
         if self._users > 1:
             return
@@ -170,24 +167,33 @@ class RemoteStore:
 
     async def close(self) -> None:
         """Let go of everything once the last user closes; what is on the way is given up."""
-        if self._users == 0:
+        if self._users > 0:
+            self._users -= 1
+            if self._users:
+                return
+            self._closing, self._loop = self._loop, None
+        await self._finish_closing()
+
+    async def _finish_closing(self) -> None:
+        """Do what is left of a close, also of one that was cut before."""
+        closing = self._closing
+        if closing is not asyncio.get_running_loop():
+            if closing is not None:  # the loop was closed under it
+                self._closing = None
+                self._begin_anew()
             return
-        self._users -= 1
-        if self._users:
-            return
-        self._loop = None
         await self._fences.stop()
         await self._parking.stop()
         await self._leases.stop()
         await self._watches.stop()
         await self._server.stop()
-        tasks = list(self._tasks)
-        for task in tasks:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._messages.stop()
         self._preloads.clear()
         await self.http.close()
+        self._closing = None
 
     # -- any request
 
