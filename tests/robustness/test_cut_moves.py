@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import socket
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -112,3 +113,29 @@ async def test_everything_on_the_loop_is_cancelled(
         assert await subject.results() == RESULTS, f"cut at pass {at}"
         await subject.resonate.stop()
         subject.check_nothing_left()
+
+
+@pytest.mark.parametrize("stops_again", [False, True])
+def test_a_client_that_serves_its_file_on_the_next_loop(tmp_path: Path, stops_again: bool) -> None:
+    """asyncio.run ends without a stop: the port is given back, and is the server's again."""
+    path = tmp_path / "app.db"
+    with closing(socket.create_server(("127.0.0.1", 0))) as probe:
+        port = probe.getsockname()[1]
+    subject = Subject(Resonate.local(path=path, serve=f"127.0.0.1:{port}"), path)
+
+    async def life() -> None:
+        async with asyncio.timeout(20):
+            assert await subject.results() == RESULTS
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.close()
+            await writer.wait_closed()
+
+    asyncio.run(life())
+    if stops_again:
+        asyncio.run(subject.resonate.stop())
+        subject.check_nothing_held()
+        socket.create_server(("127.0.0.1", port)).close()
+    asyncio.run(life())
+    asyncio.run(subject.resonate.stop())
+    subject.check_nothing_held()
+    socket.create_server(("127.0.0.1", port)).close()

@@ -29,7 +29,7 @@ from ..runtime.options import NO_OPTIONS, CallOptions
 from ..runtime.settings import Settings
 from ..runtime.stamps import current_branch
 from ..runtime.worker import Worker
-from ..stores.base import HintedStore, LocalStore, Store
+from ..stores.base import HintedStore, LoopBound, Store
 from ..transports.base import MessageSource
 from ..uncut import carried_out
 from .begin import Begin
@@ -197,8 +197,10 @@ class ClientCore(Life, Waiting):
         self.asked.clear()
         self.retention.stop()
         self._fail_handles(why)
-        if isinstance(self.store, LocalStore):
-            self.store.abandon()
+        parts: tuple[object, ...] = (self.server, self.store)
+        for part in parts:
+            if isinstance(part, LoopBound):
+                part.abandon()
 
     def _error_of(self, id: str) -> BaseException | None:
         return None if self._worker is None else self._worker.error_of(id)

@@ -114,6 +114,13 @@ class PushOut:
             await self.session.close()
             self.session = None
 
+    def abandon(self) -> None:
+        """Forget it all, where the loop it ran on has been closed."""
+        self._leave = _nothing
+        if self.session is not None:
+            self.session.detach()  # its connections went with the loop
+            self.session = None
+
     def _put(self, address: str, message: Message) -> None:
         origin = origin_of(address)
         lane = self._lanes.get(origin) if origin is not None else None

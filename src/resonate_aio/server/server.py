@@ -110,7 +110,7 @@ class Server:
         self._connections: Connections | None = None
         self._listener: asyncio.Server | None = None
         self._stopping: asyncio.Task[None] | None = None
-        self._ending = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     # -- life
 
@@ -136,12 +136,13 @@ class Server:
             UsageError: The address is in use or not this machine's; the store is closed again.
             ResonateStoreError: The store cannot be opened.
         """
+        self.abandon()
         if self._listener is not None:
             return
         await self._store.open()
-        self._ending.clear()
+        self._ending = asyncio.Event()
         try:
-            loop = asyncio.get_running_loop()
+            self._loop = loop = asyncio.get_running_loop()
             self._http = web.Server(
                 cast("Any", self._handle),
                 access_log=None,
@@ -167,11 +168,22 @@ class Server:
         self._push.start(self.url)
         _log.info("serving on %s", self.url)
 
+    def abandon(self) -> None:
+        """Give the port back, where the loop it was served on has been closed."""
+        loop, listener = self._loop, self._listener
+        if listener is None or loop is None or not loop.is_closed():
+            return
+        with suppress(RuntimeError):
+            listener.close()
+        self._push.abandon()
+        self._listener = self._http = self._connections = self._stopping = None
+
     async def stop(self) -> None:
         """Stop in order: no new connections, streams ended, what is under way finished.
 
         Bounded by `Limits.drain_s` and idempotent. What was acknowledged is durable.
         """
+        self.abandon()
         if self._stopping is None:
             if self._listener is None:
                 return

@@ -195,11 +195,11 @@ class FileStore(Protocol):
 
 
 @runtime_checkable
-class LocalStore(Protocol):
-    """A store that holds something of this process while it is open: leases, a file, a thread."""
+class LoopBound(Protocol):
+    """What lives on one event loop and holds something: leases, a file, a thread, a port."""
 
     def abandon(self) -> None:
-        """Let go of it as a crash would, where the loop it was open on has been closed.
+        """Let go of it as a crash would, where that loop has been closed.
 
         Nothing is done where that loop lives, nor when it is called once more.
         """
