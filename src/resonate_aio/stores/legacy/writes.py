@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context as ContextVars
+from functools import partial
 from typing import Any
 
 from ...errors import ValueCodecError
@@ -53,7 +54,7 @@ class Writes:
 
     def create(self, lease: Lease, promise: Promise, acked: Acked | None, context: Any) -> None:
         """Create a promise; what comes later waits for a log record, which nobody waits for."""
-        work = self._create(lease, promise)
+        work = partial(self._create, lease, promise)
         write = self._begin(lease, lease.writes.barrier, work, acked, context)
         lease.writes.sent(write, is_barrier=acked is None, creates=promise.id)
 
@@ -63,14 +64,15 @@ class Writes:
         """Settle a promise; where that may be a log record's, what comes later waits for it."""
         barrier = lease.writes.barrier
         before = (*barrier, *lease.writes.create_of(id))
-        write = self._begin(lease, before, self._settle(lease, id, state, value), acked, context)
+        work = partial(self._settle, lease, id, state, value)
+        write = self._begin(lease, before, work, acked, context)
         lease.writes.sent(write, is_barrier=bool(barrier))
 
     def fulfill(
         self, lease: Lease, state: PromiseState, value: Value, acked: Acked, context: Any
     ) -> None:
         """Settle the task's own promise after everything else, and end the task."""
-        work = self._fulfill(lease, state, value)
+        work = partial(self._fulfill, lease, state, value)
         write = self._begin(lease, lease.writes.everything, work, acked, context)
         lease.writes.sent(write)
 
@@ -78,7 +80,7 @@ class Writes:
         self,
         lease: Lease,
         before: _Wait,
-        work: Coroutine[Any, Any, Promise | Refusal],
+        work: Callable[[], Coroutine[Any, Any, Promise | Refusal]],
         acked: Acked | None,
         context: Any,
     ) -> asyncio.Task[Any]:
@@ -88,20 +90,18 @@ class Writes:
         self,
         lease: Lease,
         before: _Wait,
-        work: Coroutine[Any, Any, Promise | Refusal],
+        work: Callable[[], Coroutine[Any, Any, Promise | Refusal]],
         acked: Acked | None,
         context: Any,
     ) -> None:
         try:
             if before:
                 await asyncio.wait(before)
-            answer = await work
+            answer = await work()
         except Exception:
             # Without an answer the execution would hang for ever.
             logger.exception("a write of %r failed; this is a bug, please report it", lease.root)
             answer = LOST
-        finally:
-            work.close()  # a coroutine that was never awaited would warn
         if acked is not None:
             # From the loop, not from inside a task: it lets bodies go on in place.
             loop = asyncio.get_running_loop()

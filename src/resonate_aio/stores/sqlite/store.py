@@ -97,8 +97,7 @@ class SqliteStore:
             await shared.core.require(self._synchronous)
         except BaseException:
             _leave(shared)
-            if shared.ending is not None:
-                await asyncio.shield(shared.ending)
+            await _left(shared)
             raise
         self._shared = shared
         self._attach(shared.core)
@@ -120,8 +119,7 @@ class SqliteStore:
             if self._opens > 0:
                 return
             self._attach(None)
-        if shared.ending is not None:  # it is waited for again where a close was cut before
-            await asyncio.shield(shared.ending)
+        await _left(shared)  # once more, where a close was cut that waited for it
         if self._shared is shared and self._opens == 0:
             self._shared = None
 
@@ -167,7 +165,7 @@ class SqliteStore:
                 _drop(shared)
                 shared.core.crash()
             elif shared.ending is not None:
-                await asyncio.wait([shared.ending])
+                await _left(shared)
             else:
                 return shared
 
@@ -309,6 +307,15 @@ def _leave(shared: _Shared) -> None:
     if shared.users == 0 and shared.ending is None:
         shared.ending = uncut(shared.loop, partial(_end, shared))
         shared.ending.add_done_callback(partial(_ended, shared))
+
+
+async def _left(shared: _Shared) -> None:
+    """Return once the file is let go of, if its last user has left: as ordered, or as by a kill."""
+    ending = shared.ending
+    if ending is not None:
+        await asyncio.wait([ending])
+        if not ending.cancelled():
+            ending.result()
 
 
 async def _end(shared: _Shared) -> None:
