@@ -42,7 +42,9 @@ def check_reach(host: str, token: str | None, *, debug: bool) -> None:
 def cannot_listen(host: str, port: int, error: OSError) -> UsageError:
     """Why nobody can listen there, and what to do."""
     where = f"cannot listen on {host}:{port}"
-    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+    # asyncio passes over the addresses that are not of this machine, from 3.13 on without a number.
+    is_absent = error.errno in {errno.EADDRNOTAVAIL, None}
+    if is_absent or isinstance(error, socket.gaierror):
         return UsageError(
             f"{where}: this machine has no such address: take 127.0.0.1, one of its own, or "
             "0.0.0.0 for all of them"
