@@ -145,9 +145,10 @@ class SqliteStage:
         """End the life now."""
         store = self._store
         assert store is not None
-        if store._shared is None:  # it was opening or closing: only the file's entry knows
-            store._shared = sqlite_store._shared.get(sqlite_store._real(self._path))
+        shared = sqlite_store._shared.get(sqlite_store._real(self._path))
         store.crash()
+        if shared is not None:  # it was opening or closing: only the file's entry knows
+            sqlite_store._kill(shared)
 
     def close(self) -> None:
         """Remove the file."""

@@ -129,8 +129,7 @@ class SqliteStore:
         self._shared, self._opens = None, 0
         self._attach(None)
         if shared is not None and (opens > 0 or shared.loop.is_closed()):
-            _drop(shared)
-            shared.core.crash()
+            _kill(shared)
 
     def abandon(self) -> None:
         """Let go of the file as a kill would, where the loop it was open on has been closed."""
@@ -162,8 +161,7 @@ class SqliteStore:
                         "there first, or use the client that has it open (from a thread: "
                         "resonate.blocking())"
                     )
-                _drop(shared)
-                shared.core.crash()
+                _kill(shared)
             elif shared.ending is not None:
                 await _left(shared)
             else:
@@ -329,12 +327,16 @@ async def _end(shared: _Shared) -> None:
 
 
 def _ended(shared: _Shared, _: asyncio.Task[None]) -> None:
-    shared.core.crash()  # nothing is left for it to do, unless something was cut
-    _drop(shared)
+    _kill(shared)  # nothing is left for it to do, unless something was cut
 
 
 def _real(path: str) -> str:
     return os.path.realpath(path)
+
+
+def _kill(shared: _Shared) -> None:
+    _drop(shared)
+    shared.core.crash()
 
 
 def _drop(shared: _Shared) -> None:
