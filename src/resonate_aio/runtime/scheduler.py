@@ -121,7 +121,10 @@ class Scheduler:
         self.soon(self._with_slot, action, body)
 
     def _with_slot(self, action: Callable[[LiveBody], None], body: LiveBody) -> None:
-        if not body.is_over and self.stopping is None:
+        if body.is_over:  # it was cut before it came to use it
+            assert self.slots is not None  # who else gave it one
+            self.slots.give_back(body)
+        elif self.stopping is None:
             action(body)
 
     def _drain(self) -> None:

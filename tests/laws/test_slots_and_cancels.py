@@ -1,0 +1,83 @@
+"""`workers=N` and cancels: a slot that was given to a function which is cut comes back (S27)."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from resonate_aio import Context, Resonate
+from resonate_aio.runtime import scheduler
+from resonate_aio.runtime.settings import Settings
+from resonate_aio.testing import simulate
+
+pytestmark = pytest.mark.law
+
+
+async def step(ctx: Context) -> int:
+    return 1
+
+
+async def cleans_up(ctx: Context) -> None:
+    try:
+        await asyncio.sleep(1)
+    finally:
+        await ctx.run(step)
+
+
+def in_a_group(ctx: Context) -> Any:
+    async def fails() -> None:
+        await ctx.sleep(0.3)
+        raise KeyError
+
+    async def goes() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fails())
+            await ctx.run(cleans_up)
+
+    return goes()
+
+
+def in_time(ctx: Context) -> Any:
+    async def goes() -> None:
+        async with asyncio.timeout(0.3):
+            await ctx.run(cleans_up)
+
+    return goes()
+
+
+@pytest.mark.parametrize("body", [in_a_group, in_time])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_slot_comes_back(
+    body: Callable[[Context], Any], workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the loop lets others go on between any two actions of the scheduler."""
+
+    async def flow(ctx: Context) -> int:
+        for _ in range(5):
+            with suppress(TimeoutError, ExceptionGroup):
+                await body(ctx)
+        return await ctx.run(step)
+
+    async def main(resonate: Resonate) -> Any:
+        resonate.register(flow)
+        handles = [resonate.begin_run(f"x{n}", flow) for n in range(4)]
+        return [await handle for handle in handles]
+
+    rng = random.Random()
+    seconds = 0.0
+
+    def perf_counter() -> float:
+        """An action now and then takes longer than the scheduler's slice."""
+        nonlocal seconds
+        seconds += 0.01 if rng.random() < 0.2 else 0.00001
+        return seconds
+
+    monkeypatch.setattr(scheduler, "perf_counter", perf_counter)
+    for seed in range(12):
+        rng.seed(seed)
+        assert simulate(main, settings=Settings(workers=workers)) == [1] * 4
