@@ -11,11 +11,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import anyio.to_thread
 import pytest
 
 from resonate_aio import Context, Resonate
+from resonate_aio.errors import ResonateTimedoutError
 from resonate_aio.runtime.async_wait import AsyncWait
 from resonate_aio.runtime.settings import Settings
 from resonate_aio.stores.base import Store
@@ -174,3 +178,90 @@ def test_an_exit_before_the_loop_hears_of_a_commit(
         assert time.monotonic() - began < 4
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert asyncio.run(main()) == [10] * 6
+
+
+def test_an_exit_while_a_plain_function_goes_to_its_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no failure of the function: the next process runs it (law 8)."""
+    to_thread = anyio.to_thread.run_sync
+    exits = [True]
+
+    async def run_sync(*args: Any, **kwargs: Any) -> Any:
+        if exits:
+            exits.clear()
+            signal.raise_signal(signal.SIGTERM)
+        return await to_thread(*args, **kwargs)
+
+    def plain(ctx: Context) -> int:
+        return 7
+
+    async def flow(ctx: Context) -> int:
+        return await ctx.run(plain)
+
+    async def main() -> int:
+        async with Resonate(store=SqliteStore(tmp_path / "a.db")) as resonate:
+            resonate.register(flow)
+            return await resonate.begin_run("x", flow).result(timeout=10)
+
+    monkeypatch.setattr(anyio.to_thread, "run_sync", run_sync)
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
+    try:
+        with pytest.raises(SystemExit):
+            asyncio.run(main())
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert asyncio.run(main()) == 7
+
+
+@pytest.mark.parametrize("seconds", [0.3, 30])
+async def test_a_stop_waits_for_what_a_time_limit_ended(seconds: float) -> None:
+    """The clean-up of a function that its own deadline ended has its time, too (S31, law 16)."""
+
+    async def cleans_up(ctx: Context) -> None:
+        try:
+            await asyncio.sleep(100)
+        finally:
+            await asyncio.sleep(seconds)
+
+    async def flow(ctx: Context) -> str:
+        try:
+            await ctx.run(cleans_up).options(timeout=0.1)
+        except ResonateTimedoutError:
+            return "late"
+        return "in time"
+
+    async with Resonate(settings=Settings(stop_s=1)) as resonate:
+        resonate.register(flow)
+        assert await resonate.begin_run("x", flow).result(timeout=10) == "late"
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_an_exit_while_the_scheduler_asks_for_its_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever swallows it is at fault, but the others go on (law 14)."""
+
+    async def step(ctx: Context) -> int:
+        return 1
+
+    async def flow(ctx: Context, raises: bool) -> int:
+        loop: Any = asyncio.get_running_loop()
+        call_soon = loop.call_soon
+
+        def exits(*args: Any, **kwargs: Any) -> Any:
+            del loop.call_soon
+            raise SystemExit(3)
+
+        await asyncio.sleep(0.05)
+        if raises:
+            loop.call_soon = exits
+            with suppress(SystemExit):
+                await ctx.run(step)
+            assert loop.call_soon == call_soon
+        return await ctx.run(step)
+
+    async with Resonate() as resonate:
+        resonate.register(flow)
+        handles = [resonate.begin_run(f"x{n}", flow, n == 0) for n in range(3)]
+        assert [await handle.result(timeout=5) for handle in handles[1:]] == [1, 1]

@@ -235,12 +235,16 @@ async def _drive_coroutine(body: LiveBody) -> None:
     except BaseException as error:
         body.scheduler.over(body, None, error)
         if ends_process(error):
-            driver = asyncio.current_task()
-            assert driver is not None  # we run in it
-            driver.add_done_callback(_retrieve)
+            _leave_to_the_loop()
             raise
     else:
         body.scheduler.over(body, value, None)
+
+
+def _leave_to_the_loop() -> None:
+    driver = asyncio.current_task()
+    assert driver is not None  # we run in it
+    driver.add_done_callback(_retrieve)
 
 
 def _retrieve(driver: asyncio.Task[None]) -> None:
@@ -263,6 +267,11 @@ async def _drive_thread(body: LiveBody) -> None:
             _guarded, function, body, abandon_on_cancel=True, limiter=scheduler.limiter
         )
     except BaseException as raised:
+        if ends_process(raised):  # it was raised here, on the loop's thread, not by the function
+            scheduler.interrupts.drop_from_outside(body.execution)
+            scheduler.over(body, None, raised)
+            _leave_to_the_loop()
+            raise
         value, error = None, raised
     scheduler.over(body, value, error)
 

@@ -37,11 +37,13 @@ _IMMORTAL: list[Any] = []
 class Interrupts:
     """The scheduler's part that cancels."""
 
-    __slots__ = ("_dropped", "_passing", "_scheduler")
+    __slots__ = ("_dropped", "_passing", "_scheduler", "leaving")
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
         self._dropped: dict[str, bool] = {}  # cancelled from outside -> whether that was said
+        self.leaving: dict[asyncio.Task[Any], LiveBody] = {}
+        """The tasks of bodies that were ended before their execution, and have not ended yet."""
         self._passing: LiveBody | None = None
 
     def task_cancelled(self, body: LiveBody) -> None:
@@ -282,9 +284,18 @@ class Interrupts:
         if child.generator is not None and child.generator_wait is not None:
             self._scheduler.soon(self._close_generator, child)
         elif child.task is not None and child.started:
-            child.task.cancel()
+            self._send_away(child, child.task)
         for task in list(child.branch_tasks or ()):
-            task.cancel()
+            self._send_away(child, task)
+
+    def _send_away(self, child: LiveBody, task: asyncio.Task[Any]) -> None:
+        task.cancel()
+        if not task.done():
+            self.leaving[task] = child
+            task.add_done_callback(self._gone)
+
+    def _gone(self, task: asyncio.Task[Any]) -> None:
+        self.leaving.pop(task, None)
 
     def _close_generator(self, body: LiveBody, _: Any = None) -> None:
         wait = body.generator_wait

@@ -108,9 +108,9 @@ class Scheduler:
         """Put an action into the queue; it is called as action(first, second)."""
         self._queue.append((action, first, second))
         if not self._scheduled and not self._draining:
-            self._scheduled = True
             if self._afterwards is None or not self._afterwards(self._drain):
                 self.loop.call_soon(self._drain)
+            self._scheduled = True  # not before: a signal handler may raise there
 
     @property
     def has_work(self) -> bool:
@@ -160,8 +160,8 @@ class Scheduler:
         finally:
             self._draining = False
             if queue and not self._scheduled:
-                self._scheduled = True
                 self.loop.call_soon(self._drain)
+                self._scheduled = True
         if self._flush_timer is None and not self.store.durable_at_once:
             self._flush_timer = self.loop.call_later(_FLUSH_AFTER_S, self._flush)
 

@@ -91,13 +91,17 @@ class Stopping:
                     execution.stopping = worker.loop.create_future()
                 if execution.stopping is not None and not execution.stopping.done():
                     pending.append(execution.stopping)
-            if not pending:
+            if not pending and not interrupts.leaving:
                 return
-            await asyncio.wait(pending, timeout=self._stop_s * share)
+            await asyncio.wait([*pending, *interrupts.leaving], timeout=self._stop_s * share)
             for execution in dropped:
                 for body in list(execution.bodies.values()):
                     interrupts.cancel_again(body)  # type: ignore[arg-type]
-        interrupts.immortal([body for execution in dropped for body in execution.bodies.values()])  # type: ignore[misc]
+            for task in list(interrupts.leaving):
+                task.cancel()
+        left: dict[Any, None] = dict.fromkeys(interrupts.leaving.values())
+        left.update((body, None) for execution in dropped for body in execution.bodies.values())
+        interrupts.immortal(list(left))
 
     async def _cancels_arrive(self, dropped: list[Held]) -> None:
         """A frame's time begins when it has heard of its end: there may be 100,000 before it."""
