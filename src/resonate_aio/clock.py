@@ -56,7 +56,10 @@ class SystemClock:
         """Wall-clock time in milliseconds since the epoch; never less than before."""
         now = time_ns() // 1_000_000
         wall = _wall
-        if now > wall.last_ms:
-            wall.last_ms = now
-            return now
-        return now if now == wall.last_ms else wall.ahead_ms()
+        last = wall.last_ms
+        if now == last:
+            return last  # the same number: records that hold it share it
+        if now < last:
+            return wall.ahead_ms()
+        wall.last_ms = now
+        return now
