@@ -14,7 +14,7 @@ from typing import Final
 from ..hub import Hub
 from .changes import Changes
 
-_SLICE_S: Final = 0.0005
+_SLICE_S: Final = 0.001
 
 
 class Outgoing:
