@@ -139,7 +139,8 @@ class Writer:
 
     def join(self) -> None:
         """Wait for the thread's end; at once when `stopped` was called. Nobody is told after it."""
-        self._thread.join()
+        if self._thread.ident is not None:  # else the system had no thread to give
+            self._thread.join()
         self._bell.close()
 
     def _hear(self) -> None:
