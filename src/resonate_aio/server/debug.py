@@ -18,6 +18,7 @@ from ..protocol.fields import integer
 from ..protocol.records import PromiseState, TaskState, is_external
 from ..protocol.requests import Execute, Message, Reply, Request
 from ..protocol.wire_records import promise_to_wire, task_to_wire
+from ..stores.belonging import Belonging
 from ..stores.memory import MemoryStore
 
 PREFIX: Final = "debug."
@@ -102,8 +103,7 @@ class DebugStore(MemoryStore):
     def reset(self) -> None:
         """Forget every record, message and instant; subscribers stay."""
         self._machine = PromiseMachine()
-        self._owned.clear()
-        self._foreign.clear()
+        self._belonging = Belonging()
         self._sent.clear()
         self.clock.reset()
 

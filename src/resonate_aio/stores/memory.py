@@ -1,9 +1,8 @@
 """Promises in memory: the store object is the storage.
 
 What a call did is recorded the moment it returns, so nothing is ever acknowledged later.
-The machine's list of changed ids is taken, a few hundred at a time, into two indexes that
-`load` and `prune` read: which ids an execution owns, and which dotted ids somebody else put
-where an execution would derive them. This file knows no file and no thread.
+The machine's list of changed ids is of no use here: who has to know what belongs together
+asks `belonging.py`. This file knows no file and no thread.
 """
 
 from __future__ import annotations
@@ -18,11 +17,15 @@ from ..machine.transitions import delay_of
 from ..protocol.records import Promise, PromiseState, TaskState, Value
 from ..protocol.requests import PromiseGet, Reply, Request
 from .base import LOST, Acked, Answered, Refusal
+from .belonging import Belonging
 from .in_process import InProcessStore
-from .lineage import explicit_id, is_derived, is_root, is_targeted, prefixes, unstorable
+from .lineage import explicit_id, is_root, is_targeted, prefixes, unstorable
 
-_INDEX_AT: Final = 2048
-"""Changed ids that are worth a pass over them; bounds the pause this makes."""
+_FORGOTTEN_AT: Final = 1024
+"""Changed ids that are worth the emptying of their list."""
+
+_READ_AT_ONCE: Final = 8192
+"""Promises that are read for a `load` before others have their turn (law 15)."""
 
 
 class MemoryStore(InProcessStore):
@@ -34,14 +37,13 @@ class MemoryStore(InProcessStore):
         clock: Where the time is read; the system's by default.
     """
 
-    __slots__ = ("__weakref__", "_foreign", "_owned")
+    __slots__ = ("__weakref__", "_belonging")
 
     durable_at_once = True
 
     def __init__(self, *, clock: Clock | None = None) -> None:
         super().__init__(clock)
-        self._owned: dict[str, dict[str, None]] = {}
-        self._foreign: dict[str, dict[str, None]] = {}
+        self._belonging = Belonging()
 
     # -- life
 
@@ -86,10 +88,8 @@ class MemoryStore(InProcessStore):
                 tuple(source.callbacks.get(promise.id, ())),
                 tuple(source.listeners.get(promise.id, ())),
             )
-            target.changed[promise.id] = None
         for schedule in source.schedules.values():
             target.load_schedule(schedule)
-        copy._index()
         return copy
 
     # -- the two doors
@@ -143,8 +143,8 @@ class MemoryStore(InProcessStore):
             return LOST
         if machine.outbox:
             self._effects()
-        if len(machine.changed) > _INDEX_AT:
-            self._index()
+        if len(machine.changed) > _FORGOTTEN_AT:
+            machine.changed.clear()
         return record
 
     def fulfill(
@@ -175,21 +175,22 @@ class MemoryStore(InProcessStore):
             for address, message in messages:
                 self._hub.send(address, message)
         machine.changed_schedules.clear()
-        if len(machine.changed) > _INDEX_AT:
-            self._index()
+        if len(machine.changed) > _FORGOTTEN_AT:
+            machine.changed.clear()
         self._arm()
 
     # -- what an execution recorded
 
     async def load(self, root: str) -> list[Promise]:
         """Every stored promise that replay of this execution may ask for (S9)."""
-        self._index()
+        promises, belonging = self._machine.promises, self._belonging
+        while not belonging.read(promises, _READ_AT_ONCE):  # noqa: ASYNC110  there is no event
+            await asyncio.sleep(0)
         found: dict[str, Promise] = {}
         trees = {root: None}
         waiting = [root]
-        promises = self._machine.promises
         for tree in waiting:
-            for id in self._owned.get(tree, ()):
+            for id in belonging.owned.get(tree, ()):
                 promise = promises[id]
                 found[id] = promise
                 named = explicit_id(promise)
@@ -200,7 +201,7 @@ class MemoryStore(InProcessStore):
                         trees[explicit.id] = None
                         waiting.append(explicit.id)
         for tree in waiting:
-            for id in self._foreign.get(tree, ()):
+            for id in belonging.foreign.get(tree, ()):
                 if not self._is_elsewhere(id, tree, trees):
                     found.setdefault(id, promises[id])
         return list(found.values())
@@ -213,31 +214,6 @@ class MemoryStore(InProcessStore):
                 if above is not None and (is_targeted(above) or above.owner not in trees):
                     return True
         return False
-
-    def _index(self) -> None:
-        machine = self._machine
-        promises, owned = machine.promises, self._owned
-        for id in machine.changed:
-            promise = promises.get(id)
-            if promise is None:
-                continue
-            owner = promise.owner
-            if not owner:
-                if "." in id:
-                    self._index_foreign(id)
-                continue
-            ids = owned.get(owner)
-            if ids is None:
-                ids = owned[owner] = {}
-            if id not in ids:
-                ids[id] = None
-                if not is_derived(promise):
-                    self._index_foreign(id)
-        machine.changed.clear()
-
-    def _index_foreign(self, id: str) -> None:
-        for prefix in prefixes(id):
-            self._foreign.setdefault(prefix, {})[id] = None
 
     # -- retention
 
@@ -257,7 +233,7 @@ class MemoryStore(InProcessStore):
             if promise.state is PromiseState.PENDING and promise.timeout_at_ms <= now_ms:
                 machine.handle(PromiseGet(promise.id), now_ms)
         self._effects()
-        self._index()
+        self._belonging.read(machine.promises)
         wanted = self._named_by_unsettled()
         roots = [
             promise
@@ -286,22 +262,13 @@ class MemoryStore(InProcessStore):
     def _delete(self, root: Promise) -> bool:
         promises = self._machine.promises
         local = [
-            promises[id] for id in self._owned.get(root.id, ()) if not is_targeted(promises[id])
+            promises[id]
+            for id in self._belonging.owned.get(root.id, ())
+            if not is_targeted(promises[id])
         ]
         if any(promise.settled_at_ms is None for promise in local):
             return False
         for promise in (*local, root):
             self._machine.forget(promise.id)
-            self._drop(self._owned, promise.owner, promise.id)
-            if not is_derived(promise):
-                for prefix in prefixes(promise.id):
-                    self._drop(self._foreign, prefix, promise.id)
+            self._belonging.remove(promise)
         return True
-
-    @staticmethod
-    def _drop(index: dict[str, dict[str, None]], key: str, id: str) -> None:
-        ids = index.get(key)
-        if ids is not None:
-            ids.pop(id, None)
-            if not ids:
-                del index[key]
