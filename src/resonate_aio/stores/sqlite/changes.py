@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterable
-from itertools import chain
 from time import perf_counter
 from typing import Any, Final
 
@@ -62,27 +60,35 @@ class Changes:
         self.messages: list[tuple[str, Message]] = []
         self.bad: set[str] = set()
 
-    def promises(self) -> Iterable[tuple[str, Promise]]:
-        """Every promise it writes, by id."""
-        others = ((id, stored[0]) for id, stored in self.rows.items())
-        return chain(self.leaves.items(), others)
+    def settled(self, besides: set[str]) -> list[Promise]:
+        """The settled promises that it writes, but for these."""
+        leaves = self.leaves.values()
+        found = [p for p in leaves if p.settled_at_ms is not None and p.id not in besides]
+        for promise, *_ in self.rows.values():
+            if promise.settled_at_ms is not None and promise.id not in besides:
+                found.append(promise)
+        return found
 
     def take(self, machine: PromiseMachine) -> bool:
         """Take over the machine's effects; whether there is anything to write."""
-        self.changed, machine.changed = machine.changed, self.changed
+        changed, machine.changed = machine.changed, self.changed
+        self.changed = changed
         promises, tasks = machine.promises, machine.tasks
         callbacks, listeners = machine.callbacks, machine.listeners
-        leaves, rows = self.leaves, self.rows
-        for id in self.changed:
-            if id in tasks or id in callbacks or id in listeners:
-                rows[id] = Stored(
-                    promises[id],
-                    tasks.get(id),
-                    tuple(callbacks.get(id, ())),
-                    tuple(listeners.get(id, ())),
-                )
-            else:
-                leaves[id] = promises[id]
+        others = changed.keys() & tasks.keys()
+        if callbacks or listeners:
+            others |= changed.keys() & callbacks.keys()
+            others |= changed.keys() & listeners.keys()
+        self.leaves = {id: promises[id] for id in changed if id not in others}
+        if others:
+            for id in changed:
+                if id in others:
+                    self.rows[id] = Stored(
+                        promises[id],
+                        tasks.get(id),
+                        tuple(callbacks.get(id, ())),
+                        tuple(listeners.get(id, ())),
+                    )
         if machine.changed_schedules:
             for id in machine.changed_schedules:
                 self.schedules.append((id, machine.schedules.get(id)))

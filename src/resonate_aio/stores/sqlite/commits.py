@@ -335,16 +335,10 @@ class Commits(InProcessStore):
 
     def _release_recorded(self, batch: Batch) -> None:
         """Forget what is settled and recorded, and end the holds of leases that ended."""
-        changed, bad = self._machine.changed, batch.bad
-        under_way = self._inflight.changed if self._inflight is not None else {}
-        recorded = [
-            promise
-            for id, promise in batch.promises()
-            if promise.settled_at_ms is not None
-            and id not in changed
-            and id not in under_way
-            and id not in bad
-        ]
+        newer = batch.changed.keys() & self._machine.changed.keys()
+        if self._inflight is not None:
+            newer |= batch.changed.keys() & self._inflight.changed.keys()
+        recorded = batch.settled(besides=newer | batch.bad)
         self._machine.forget_all(self._holds.not_needed(recorded))
         by_root = self._holds.by_root
         for id in batch.rows:
