@@ -388,3 +388,45 @@ def test_a_call_in_a_task_that_never_began_dies_with_its_frame() -> None:
         return await resonate.run("x", resonate.register(flow))
 
     assert crash_everywhere(main, values_vary=True, between=20).result == "late"
+
+
+@pytest.mark.parametrize("by", ["sleep", "step", "created"])
+@pytest.mark.parametrize("waits_for", ["promise", "call"])
+def test_a_cancel_comes_before_what_was_asked_after_it(by: str, waits_for: str) -> None:
+    """S5, law 4: all of it is behind the log when the process is killed before the next create."""
+
+    async def flow(ctx: Context) -> list[Any]:
+        cancels = []
+
+        async def helper() -> Any:
+            promise = await ctx.begin_run(step, 3)
+            try:
+                return await (promise if waits_for == "promise" else ctx.sleep(3))
+            except asyncio.CancelledError:
+                cancels.append("once")
+                return ("late", await promise)
+
+        async def a_moment() -> None:
+            if by == "sleep":
+                await ctx.sleep(0.001)
+            elif by == "step":
+                await ctx.run(step, 0.01)
+            else:
+                await (await ctx.begin_run(step, 0.01))
+
+        task = asyncio.create_task(helper())
+        await ctx.sleep(0.3)
+        for _ in range(2):
+            task.cancel()
+            await a_moment()
+        try:
+            came: Any = await task
+        except asyncio.CancelledError:
+            came = "cancelled"
+        return [came, cancels, await ctx.run(step)]
+
+    async def main(resonate: Resonate) -> Any:
+        resonate.register(flow)
+        return await resonate.run("x", flow)
+
+    assert crash_everywhere(main).result == ["cancelled", ["once"], 0]

@@ -33,7 +33,6 @@ class Body(Interruptible):
         id: The id of the call it computes; `call` is that call.
         is_owed: A recorded ask was not made again; at the body's end that is an error (S9a).
         live_tasks: How many asyncio tasks it has.
-        activity: Grows with every call and wait; what quiescence is judged by (S6).
         arriving: How many outcomes that earlier lives recorded are on their way to it.
         joint: What stands between its id and its calls' suffixes (S61).
         is_dead: Its frames may not record any more, whatever they do.
@@ -41,7 +40,6 @@ class Body(Interruptible):
 
     # Defaults live on the class: most bodies are leaves and never set any of these.
     live_tasks: int = 0
-    activity: int = 0
     arriving: int = 0
     unawaited_failures: dict[str, Call] | None = None
     is_owed: bool = False
@@ -113,6 +111,7 @@ class Body(Interruptible):
             self._made_again(call)
 
     def _made_again(self, call: Call) -> None:
+        call.made_when = self.activity
         position = self._positions.pop(call.suffix, None) if self._positions else None
         if position is not None and self._owed is not None:
             self._owed[position] -= 1
@@ -210,7 +209,7 @@ class Body(Interruptible):
         self.open_calls -= 1
         # A plain sequence gains nothing that has to be said, as `_gained` would find out.
         is_next = self._sequential and self.count == self.position + 1 == self._creates
-        if not is_next or call.suffix != str(self.count):
+        if not is_next or call.position != self.position:
             self._gained((call.suffix,))
         self.position += 1
         self.at.clear()
@@ -267,10 +266,11 @@ class Body(Interruptible):
         Nothing tells there what the body saw first, and all of it is known at once: first the
         results recorded before the first limit was reached or the first call was cut, then
         that, then the rest. A cancel whose time is not known, such as one from its caller,
-        comes after all results that were recorded; but one that wins over the result of its
-        wait is in the same batch, or the log would not show that it won.
+        comes after all results that were recorded, but those of calls that were made after it
+        came; and one that wins over the result of its wait is in the same batch, or the log
+        would not show that it won.
         """
-        ended = {n: _known_ms(m) for n, m in self.waiting.items() if not _is_result(m)}
+        ended = {n: self._ended_ms(n, m) for n, m in self.waiting.items() if not _is_result(m)}
         first_ms = min((at_ms for at_ms in ended.values() if at_ms is not None), default=None)
         earlier = tuple(
             name
@@ -283,6 +283,16 @@ class Body(Interruptible):
         if earlier or first_ms is None:
             return earlier or tuple(self.waiting)
         return tuple(name for name, at_ms in ended.items() if at_ms == first_ms)
+
+    def _ended_ms(self, name: str, member: Input) -> int | None:
+        """When it was given at the latest, as far as that is known."""
+        at_ms = _known_ms(member)
+        came_when = self._came.get(name) if self._came else None
+        if at_ms is not None or came_when is None:
+            return at_ms
+        results = (m for m in self.waiting.values() if isinstance(m, Call) and _is_result(m))
+        later = (_known_ms(call) for call in results if call.made_when > came_when)
+        return min((later_ms for later_ms in later if later_ms is not None), default=None)
 
     # -- the end -----------------------------------------------------------------------
 

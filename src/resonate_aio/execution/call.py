@@ -77,6 +77,7 @@ class Call:
         cancelled_by: The waits whose cancel was passed on to the call itself (S10).
         ending: How a call that is not durable ended, where its outcome does not tell.
         takes_live: Its arguments are immutable scalars: what they decode to is what they are.
+        made_when: When it was made on a replay, as its body counts (`activity`).
         waited: How many waits for it ever began.
         wait: The first of the waits for it that are not over.
         more_waits: The others; few calls have any.
@@ -107,6 +108,7 @@ class Call:
     arguments_count: bool = True
     durable: bool = True
     takes_live: bool = False
+    made_when: int = 0
     waited: int = 0
     ending: Ending | None = None
     wait: Wait | None = None

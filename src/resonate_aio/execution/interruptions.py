@@ -53,6 +53,7 @@ class Interruptible(Carrying):
         call: The call it computes.
         waiting: The inputs that wait to be given (W), by member, in order of arrival.
         at: Which of its asyncio tasks are at which wait.
+        activity: Grows with every call and wait; what quiescence is judged by (S6).
         is_plain: Nothing is replayed and no cancel is kept: inputs are given as they come.
         open_calls: Calls that must end before the body may (S22).
         cancels: How often its caller passed a cancel on to it.
@@ -60,6 +61,7 @@ class Interruptible(Carrying):
     """
 
     call: Call
+    activity: int = 0
     is_plain: bool = True
     open_calls: int = 0
     cancels: int = 0
@@ -67,6 +69,7 @@ class Interruptible(Carrying):
     _log: list[Batch] | None = None
     _logged_interruptions: set[str] | None = None
     _kept: dict[Any, Kept] | None = None
+    _came: dict[str, int] | None = None  # cancel -> how much the body had done when it came
     waiting: dict[str, Input]
     at: dict[Any, Wait]
 
@@ -154,7 +157,7 @@ class Interruptible(Carrying):
                 self.position += 1
                 return False
             self._open()
-        self.waiting[cancel.member] = cancel
+        self._comes(cancel)
         return True
 
     def outlived(self, wait: Wait, owner: Any, cancelling: int) -> None:
@@ -277,7 +280,15 @@ class Interruptible(Carrying):
 
     def _queue_interruption(self, wait: Wait) -> None:
         wait.interrupted = True
-        self.waiting[wait.member] = wait
+        self._comes(wait)
+
+    def _comes(self, cancel: Wait | CallersCancel) -> None:
+        """It waits for its turn; on a replay it matters which calls were made before it."""
+        self.waiting[cancel.member] = cancel
+        if self._log is not None:
+            if self._came is None:
+                self._came = {}
+            self._came[cancel.member] = self.activity
 
 
 Interruptible.waiting = NOTHING
