@@ -139,13 +139,17 @@ def creates_overtake_each_other(patch: Patch) -> None:
     send = Asking._send
 
     def late(
-        self: Asking, call: DurableCall[Any], execution: Execution, promise: Promise
+        self: Asking,
+        call: DurableCall[Any],
+        execution: Execution,
+        promise: Promise,
+        awaited: bool,
     ) -> Decision | None:
         if call.home.activity % 2:
-            return send(self, call, execution, promise)
+            return send(self, call, execution, promise, awaited)
 
         def now() -> None:
-            decision = send(self, call, execution, promise)
+            decision = send(self, call, execution, promise, awaited)
             if decision is not None:
                 self._act(call, decision)
 

@@ -14,7 +14,7 @@ from ..runtime.awaitables import DurableCall, DurablePromise
 from ..runtime.functions import Callee, Remote
 from ..runtime.options import NO_OPTIONS, PROMISE_KEYS, ContextOptions, change, seconds, text
 from ..runtime.refusals import misuse
-from ..runtime.stamps import current_branch
+from ..runtime.stamps import branch_here
 from ..runtime.time_limits import TimeLimit
 from .recorded import Random, Time
 from .spans import sleep_s
@@ -92,7 +92,7 @@ class Context(Surroundings):
             What the function raised, rebuilt from the record; ResonateTimedoutError;
             ResonateCanceledError; NonDeterminismError; ValueCodecError.
         """
-        branch = current_branch.get()
+        branch = branch_here()
         if branch is None or branch.body is not self._body:
             branch = self._branch()
         try:
@@ -354,7 +354,7 @@ class Context(Surroundings):
     # -- inside ------------------------------------------------------------------------
 
     def _branch(self) -> Branch:
-        branch = current_branch.get()
+        branch = branch_here()
         if branch is None or branch.body is not self._body or self._body.is_over:
             if self._body.is_dead:
                 return self._body

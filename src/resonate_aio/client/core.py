@@ -23,6 +23,7 @@ from ..protocol.idempotency import key_for, tagged
 from ..protocol.records import Value
 from ..protocol.requests import PromiseCreate, PromiseGet
 from ..protocol.values import PLAIN_SHAPE, Shape, are_plain
+from ..runtime.describing import global_to
 from ..runtime.encoding import seal, sealed_invocation
 from ..runtime.functions import INLINE, Callee
 from ..runtime.options import NO_OPTIONS, CallOptions
@@ -108,6 +109,7 @@ class ClientCore(Life, Waiting):
         now = time.time if isinstance(clock, SystemClock) else partial(_seconds_of, clock)
         self.time_callee = Callee(now, "time.time", kind=INLINE)
         self._own_target = f"poll://any@{group}/{pid}"
+        self._own_tags = global_to(self._own_target)  # nearly all roots have these, and share them
         registry.on_change(self._function_registered)
 
     # -- life --------------------------------------------------------------------------
@@ -299,8 +301,7 @@ class ClientCore(Life, Waiting):
         limit_s = options.timeout_s
         if limit_s is None:
             limit_s = self.settings.default_timeout_s
-        target = self._own_target if here else self.target(options.target)
-        tags = {"resonate:scope": "global", "resonate:target": target}
+        tags = self._own_tags if here else global_to(self.target(options.target))
         if options.tags:
             tags = {**options.tags, **tags}
         if options.idempotency_key is not None:

@@ -7,7 +7,6 @@ the store is in this process (S20), else when the create is acknowledged.
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 from ..errors import (
@@ -28,15 +27,13 @@ from ..execution.log import (
 from ..execution.volatile import judged
 from ..protocol.records import EMPTY, Promise, PromiseState, Value, is_pending
 from ..stores.base import LOST, UNREADABLE, Refusal
-from .describing import NO_TAGS, deadline_ms, describe, tags_of
+from .describing import NO_TAGS, deadline_ms, describe, tags_of, warn_if_other
 from .options import NO_OPTIONS
 from .outcomes import cut_by, outlived, volatile, with_logs
 
 if TYPE_CHECKING:
     from .awaitables import DurableCall, RootCall
     from .scheduler import Scheduler
-
-logger = logging.getLogger("resonate_aio.runtime")
 
 _PENDING = PromiseState.PENDING
 
@@ -101,20 +98,21 @@ class Asking:
 
     def _create(self, call: DurableCall[Any], execution: Execution) -> Decision | None:
         body = call.home
-        now_ms = self._now_ms()
-        limited = call.options_ is not NO_OPTIONS or call.kind is not RUN
-        if limited:
-            call.timeout_at_ms = deadline_ms(call, now_ms, self._default_s)
-        else:
+        now = self._now_ms
+        now_ms = now()
+        is_plain = call.options_ is NO_OPTIONS and call.kind is RUN
+        if is_plain:
             call.timeout_at_ms = body.call.timeout_at_ms
+        else:
+            call.timeout_at_ms = deadline_ms(call, now_ms, self._default_s)
         headers = body.headers_for(call)
         if headers is None:
             headers = {FINGERPRINT_HEADER: call.fingerprint}
         else:
             headers[FINGERPRINT_HEADER] = call.fingerprint
-        if call.promise_id != call.id or not call.options_.durable:
+        if not is_plain and (call.promise_id != call.id or not call.options_.durable):
             return self._create_logged(call, execution, headers, now_ms)
-        tags = tags_of(call, self._scheduler.executions.target) if limited else NO_TAGS
+        tags = NO_TAGS if is_plain else tags_of(call, self._scheduler.executions.target)
         promise = Promise(
             call.id,
             _PENDING,
@@ -126,16 +124,13 @@ class Asking:
             None,
             body.owner,
         )
-        return self._send(call, execution, promise)
+        awaited = not self._in_process or (not is_plain and _ends_before_its_body(call))
+        return self._send(call, execution, promise, awaited)
 
     def _send(
-        self, call: DurableCall[Any], execution: Execution, promise: Promise
+        self, call: DurableCall[Any], execution: Execution, promise: Promise, awaited: bool
     ) -> Decision | None:
-        awaited = (
-            not self._in_process
-            or call.promise_id != call.id
-            or (call.kind is RUN and promise.timeout_at_ms < call.home.call.timeout_at_ms)
-        )
+        """Create the promise; `awaited`: the call goes on once that is acknowledged (S20)."""
         standing = self._store.fence_create(
             execution.id, execution.version, promise, self._created if awaited else None, call
         )
@@ -163,23 +158,11 @@ class Asking:
     ) -> Decision:
         """The store holds another record under this id than the one asked for (S20)."""
         if call.promise_id != call.id:
-            self._warn_if_other(call, standing)
+            warn_if_other(call, standing)
             decision = execution.by_state(call, standing, self._now_ms())
             made_by = (standing.param.headers or {}).get(MADE_BY_HEADER)
             return self._sharing.decide(call, decision, is_known=made_by == call.id)
         return execution.adopt(call, standing, call.where, self._now_ms())
-
-    def _warn_if_other(self, call: DurableCall[Any], standing: Promise) -> None:
-        """An explicit id that was used for something else: its outcome counts (S29a)."""
-        recorded = (standing.param.headers or {}).get(FINGERPRINT_HEADER)
-        if recorded is not None and recorded != call.fingerprint:
-            logger.warning(
-                "promise %r exists already and is joined: it was made by %s, now asked for by %s",
-                call.promise_id,
-                recorded,
-                call.fingerprint,
-                extra={"id": call.promise_id},
-            )
 
     def _created(self, call: DurableCall[Any], standing: Promise | Refusal) -> None:
         """The store acknowledged a create somebody waits for."""
@@ -294,7 +277,7 @@ class Asking:
             EMPTY,
             tags_of(call, self._scheduler.executions.target),
         )
-        return self._send(call, execution, promise)
+        return self._send(call, execution, promise, True)
 
     def _act(self, call: DurableCall[Any], decision: Decision) -> None:
         scheduler = self._scheduler
@@ -387,6 +370,11 @@ class Asking:
             _nobody,
             call,
         )
+
+
+def _ends_before_its_body(call: DurableCall[Any]) -> bool:
+    """Whether the promise of a local call has a deadline of its own."""
+    return call.kind is RUN and call.timeout_at_ms < call.home.call.timeout_at_ms
 
 
 def _nobody(_: Any, __: Any) -> None:

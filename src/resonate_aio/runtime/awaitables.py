@@ -43,7 +43,7 @@ from .options import (
     change,
 )
 from .refusals import dying, misuse
-from .stamps import current_branch
+from .stamps import branch_here
 
 if TYPE_CHECKING:
     from .bodies import LiveBody
@@ -75,17 +75,48 @@ class DurableCall(Call, Yieldable, Coroutine[Any, Any, R], Generic[R]):
     Its id is taken where it is made, in program order. `.options(...)` may follow.
     """
 
+    # As for a body: what every call sets, or every step reads.
+    __slots__ = (
+        "_code",
+        "_instruction",
+        "args",
+        "body",
+        "callee",
+        "cancelled_by",
+        "child",
+        "closed",
+        "data",
+        "direct",
+        "durable",
+        "ending",
+        "failed",
+        "fingerprint",
+        "home",
+        "id",
+        "kind",
+        "kwargs",
+        "more_waits",
+        "options_",
+        "passed_on",
+        "position",
+        "promise_id",
+        "settled_text",
+        "state",
+        "suffix",
+        "takes_live",
+        "timeout_at_ms",
+        "timer",
+        "value",
+        "variables",
+        "wait",
+        "waited",
+    )
+
     home: LiveBody
-    options_: CallOptions = NO_OPTIONS
     delay_s: float | None = None
-    settled_text: str | None = None
-    variables: ContextVars | None = None
     expired: Callable[[], None] | None = None
-    timer: asyncio.TimerHandle | None = None
     decoded: tuple[Any, bool] | None = None
     _driver: Generator[Any, Any, R] | None = None
-    _code: CodeType | None = None  # where it was made
-    _instruction: int = -1
 
     def __init__(
         self,
@@ -102,6 +133,19 @@ class DurableCall(Call, Yieldable, Coroutine[Any, Any, R], Generic[R]):
         self.callee = callee
         self.args = args
         self.kwargs = kwargs
+        self.options_ = NO_OPTIONS
+        self.state = CallState.NEW
+        self.id = self.promise_id = self.suffix = self.fingerprint = ""
+        self.position = self.timeout_at_ms = self.waited = 0
+        self.body = self.child = self.wait = self.more_waits = None
+        self.data = self.value = self.ending = self.cancelled_by = None
+        self.durable = True
+        self.failed = self.closed = self.takes_live = self.passed_on = False
+        self.variables: ContextVars | None = None
+        self.settled_text: str | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        self._code: CodeType | None = None  # where it was made
+        self._instruction = -1
         self.home = branch.body  # type: ignore[assignment]  # our bodies are live ones
         if get_ident() != self.home.scheduler.thread:
             raise ContextMisuseError(misuse(self.home, None))
@@ -161,7 +205,7 @@ class DurableCall(Call, Yieldable, Coroutine[Any, Any, R], Generic[R]):
         home = self.home
         if home.is_dead:
             yield from dying(home)
-        branch = current_branch.get()
+        branch = branch_here()
         if branch is None or branch.body is not home:
             raise ContextMisuseError(misuse(home, branch))
         if self.state is CALLED:
@@ -171,14 +215,15 @@ class DurableCall(Call, Yieldable, Coroutine[Any, Any, R], Generic[R]):
         if self.state is not GIVEN:
             task = home.task if branch is home else None
             wait = AsyncWait(self, home, True, task or asyncio.current_task())
-            home.scheduler.wait_begun(home, wait, wait.task)
+            begun = home.scheduler.wait_begun
+            begun(home, wait, wait.task)
             yield wait
         if self.failed:
             raise self.value
         return self.value  # type: ignore[no-any-return]
 
     def _check_caller(self) -> None:
-        branch = current_branch.get()
+        branch = branch_here()
         if branch is None or branch.body is not self.home:
             raise ContextMisuseError(misuse(self.home, branch))
 
@@ -304,7 +349,7 @@ class DurablePromise(Yieldable, Generic[R]):
         home = call.home
         if home.is_dead:
             yield from dying(home)
-        branch = current_branch.get()
+        branch = branch_here()
         if branch is None or not branch.may_wait_in(home):
             raise ContextMisuseError(misuse(home, branch))
         if call.state is not GIVEN:

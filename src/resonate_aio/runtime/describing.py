@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final
@@ -9,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 from ..errors import ContextMisuseError
 from ..execution.call import DETACHED, RUN, TIMEOUT, CallKind
 from ..execution.fingerprint import fingerprint, fingerprint_prefix
+from ..execution.log import FINGERPRINT_HEADER
 from ..protocol.idempotency import key_for, tagged
+from ..protocol.records import Promise
 from ..protocol.values import are_plain, encode
 from . import encoding
 from .functions import INLINE
@@ -17,6 +20,8 @@ from .options import NO_OPTIONS, with_key
 
 if TYPE_CHECKING:
     from .awaitables import DurableCall
+
+logger = logging.getLogger("resonate_aio.runtime")
 
 NO_TAGS: Final[dict[str, str]] = {}
 _TIMER_TAGS: Final = {"resonate:timer": "true", "resonate:scope": "global"}
@@ -97,6 +102,24 @@ def tags_of(call: DurableCall[Any], target: Callable[[str | None], str]) -> dict
     if kind is not CallKind.PROMISE:
         tags["resonate:target"] = target(call.options_.target)
     return tags
+
+
+def global_to(target: str) -> dict[str, str]:
+    """The tags of a promise that is to run at an address."""
+    return {"resonate:scope": "global", "resonate:target": target}
+
+
+def warn_if_other(call: DurableCall[Any], standing: Promise) -> None:
+    """An explicit id that was used for something else: its outcome counts (S29a)."""
+    recorded = (standing.param.headers or {}).get(FINGERPRINT_HEADER)
+    if recorded is not None and recorded != call.fingerprint:
+        logger.warning(
+            "promise %r exists already and is joined: it was made by %s, now asked for by %s",
+            call.promise_id,
+            recorded,
+            call.fingerprint,
+            extra={"id": call.promise_id},
+        )
 
 
 def _refuse_own_id(call: DurableCall[Any], id: str) -> None:

@@ -191,7 +191,7 @@ class Giving:
     def settled(self, call: DurableCall[Any], record: Promise | Refusal) -> None:
         """The store acknowledged a settled promise of this call (or the lease is lost)."""
         self.last = record
-        if isinstance(record, Refusal):
+        if type(record) is not Promise:  # to ask an enum whether it is its own takes longer
             self._executions.lost(call.home.execution if call.body is not None else None, call)
             return
         if call.body is None:

@@ -29,6 +29,7 @@ logger = logging.getLogger("resonate_aio.runtime")
 
 _AT_A_TIME: Final = 16
 _NAMED: Final = 20
+_REMEMBERED: Final = 10_000
 
 _IMMORTAL: list[Any] = []
 """Frames that would not die: dropping the last reference would print "was destroyed"."""
@@ -248,6 +249,8 @@ class Interrupts:
                 extra={"id": id},
             )
         self._dropped[id] = said is not None
+        if len(self._dropped) > _REMEMBERED:
+            del self._dropped[next(iter(self._dropped))]
 
     def _cancel_frames(self, body: LiveBody) -> None:
         if body.is_over:

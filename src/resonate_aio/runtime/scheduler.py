@@ -68,6 +68,7 @@ class Scheduler:
     ) -> None:
         self.loop = loop
         self.store = store
+        self.is_unordered = not store.in_process
         self.clock = clock
         self.settings = settings
         self.context_of = context_of
@@ -206,8 +207,6 @@ class Scheduler:
         """Begin a body, its log remembered, as soon as it has a slot."""
         execution = body.execution
         execution.bodies[body] = body
-        if not self.store.in_process:
-            body.unordered = True
         if execution.remembers:
             try:
                 execution.begin(body)

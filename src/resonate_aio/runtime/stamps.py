@@ -20,6 +20,7 @@ from ..execution.body import Branch
 from .endings import contained, ends_process
 
 current_branch: ContextVar[Branch | None] = ContextVar("resonate_aio_branch", default=None)
+branch_here = current_branch.get  # bound once, for what is called at every step
 
 TaskFactory = Callable[..., "asyncio.Future[Any]"]
 
