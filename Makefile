@@ -21,7 +21,7 @@ demo: $(VENV)/.installed ## count down on SQLite, kill the process half-way, see
 	@$(BIN)/python examples/countdown.py
 
 test: $(VENV)/.installed-dev ## run the tests
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not alone"
+	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not alone"
 	$(BIN)/python -m pytest -m alone
 
 lint: $(VENV)/.installed-dev ## check style, types and who imports whom

@@ -275,9 +275,10 @@ async def test_a_server_that_is_not_there_is_one_line_that_says_what_to_do(
             return web.Response(text="ok")
         response = web.StreamResponse()
         await response.prepare(request)
-        await asyncio.sleep(30)
+        await over.wait()
         return response
 
+    over = asyncio.Event()
     messages: list[object] = []
     with caplog.at_level(logging.WARNING, "resonate_aio"):
         async with session(url) as http:
@@ -308,6 +309,7 @@ async def test_a_server_that_is_not_there_is_one_line_that_says_what_to_do(
                 while not source.is_connected:  # noqa: ASYNC110  real sockets
                     await asyncio.sleep(0.01)
             finally:
+                over.set()
                 await source.stop()
                 await runner.cleanup()
             away.append(http.is_away)
