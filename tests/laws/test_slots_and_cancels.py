@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from resonate_aio import Context, Resonate
+from resonate_aio.retry_policies import Never
 from resonate_aio.runtime import scheduler
 from resonate_aio.runtime.settings import Settings
 from resonate_aio.testing import simulate
@@ -81,3 +82,49 @@ def test_every_slot_comes_back(
     for seed in range(12):
         rng.seed(seed)
         assert simulate(main, settings=Settings(workers=workers)) == [1] * 4
+
+
+@pytest.mark.parametrize("ends", ["returns", "raises", "leaves_a_call"])
+@pytest.mark.parametrize("waits", ["steps", "promise", "cleans_up"])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_task_that_outlives_its_function_keeps_no_slot(
+    workers: int, waits: str, ends: str
+) -> None:
+    """S22: its cancel is an input, for which the function takes a slot again."""
+
+    async def left(ctx: Context) -> int:
+        async def helper() -> None:
+            if waits == "promise":
+                await (await ctx.promise())
+            while waits == "steps":
+                await ctx.run(step)
+                await ctx.sleep(0.03)
+            try:
+                await ctx.sleep(100)
+            finally:
+                await asyncio.sleep(0.1)
+
+        async def slow(ctx: Context) -> int:
+            await ctx.sleep(0.2)
+            return await ctx.run(step)
+
+        task = asyncio.create_task(helper())
+        await ctx.sleep(0.1)
+        if ends == "raises":
+            raise KeyError
+        if ends == "leaves_a_call":
+            await ctx.begin_run(slow)
+        return 1 if not task.done() else 2
+
+    async def flow(ctx: Context) -> int:
+        try:
+            return await ctx.run(left).options(retry_policy=Never())
+        except KeyError:
+            return 1
+
+    async def main(resonate: Resonate) -> list[int]:
+        resonate.register(flow)
+        handles = [resonate.begin_run(f"x{n}", flow) for n in range(3)]
+        return [await handle for handle in handles]
+
+    assert simulate(main, settings=Settings(workers=workers)) == [1, 1, 1]

@@ -92,9 +92,13 @@ class Giving:
         """Something arrived, or the body came to rest: give it its next batch if it is quiet."""
         if body.is_dead or body.is_over:
             return
-        if body.frame_over and self._concluding.may_conclude(body):
-            self._concluding.conclude(body)
-            return
+        if body.frame_over:
+            is_done = self._concluding.may_conclude(body)
+            if self._slots is not None and (is_done or _runs_no_more(body)):
+                self._slots.give_back(body)  # a task that outlived its frame may have taken it
+            if is_done:
+                self._concluding.conclude(body)
+                return
         if self._stopping is not None or not (body.has_input or body.is_held):
             return
         if body.live_tasks == 1 and len(body.at) == 1:
@@ -114,7 +118,7 @@ class Giving:
             return
         # A time limit that was reached runs nothing of the body by itself: it needs no slot,
         # and must not wait for the very step it is to end.
-        if self._slots is None or body.only_limits_wait:
+        if self._slots is None or body.only_limits_wait or _runs_no_more(body):
             self._give_now(body)
         else:
             self._slots.run(self._give_now, body)
@@ -125,7 +129,7 @@ class Giving:
         if batch is None:
             if body.is_replaying:
                 self._executions.held(body)
-            if self._slots is not None and body.at:
+            if self._slots is not None and (body.at or _runs_no_more(body)):
                 self._slots.give_back(body)
             return
         for given in batch:
@@ -139,8 +143,11 @@ class Giving:
                 self._scheduler.interrupts.cancel_given(body)
         if body.has_input:
             self._soon(self.consider, body)
-        elif body.has_slot and body.at:
-            self._quiet.watch(body)  # others of its waits go on: the slot goes back when it rests
+        elif self._slots is not None and body.has_slot:
+            if _runs_no_more(body):
+                self._slots.give_back(body)
+            elif body.at:
+                self._quiet.watch(body)  # others of its waits go on: it goes back when it rests
 
     def _give_outcome(self, body: LiveBody, call: Call) -> None:
         if call.kind is TIMEOUT:
@@ -277,6 +284,11 @@ def _step(body: LiveBody, wait: Wait, error: BaseException | None) -> None:
     if error is None and call.failed:
         error = call.value
     step_generator(body, call.value if error is None else None, error)
+
+
+def _runs_no_more(body: LiveBody) -> bool:
+    """Whether its frames have ended, and all it may wait for is what it began."""
+    return body.frame_over and not body.branch_tasks
 
 
 def _cancelled(wait: Wait) -> asyncio.CancelledError:
