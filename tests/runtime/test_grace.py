@@ -293,6 +293,60 @@ async def test_a_function_on_a_thread_may_end(
     assert not [record for record in caplog.records if "still runs" in record.getMessage()]
 
 
+@pytest.mark.parametrize("how", ["alone", "in a group", "as a cause", "meanwhile", "awaited"])
+async def test_an_error_that_the_stop_led_to_is_no_outcome(how: str) -> None:
+    """Law 8: whatever the function makes of what its client told it."""
+    resonate = Resonate.local()
+    begun = asyncio.Event()
+
+    async def tells() -> None:
+        await resonate.promises.resolve("told", value=1)
+
+    async def waits() -> None:
+        await resonate.run("below", below)
+
+    async def below(ctx: Context) -> None:
+        await asyncio.sleep(0.1)
+
+    async def flow(ctx: Context) -> str:
+        begun.set()
+        await asyncio.sleep(0.01)
+        match how:
+            case "in a group":
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(tells())
+            case "as a cause":
+                try:
+                    await tells()
+                except ResonateShutdownError as error:
+                    raise RuntimeError("nobody was told") from error
+            case "meanwhile":
+                try:
+                    await tells()
+                except ResonateShutdownError:
+                    raise RuntimeError("nobody was told")  # noqa: B904  that is what is tried
+            case "awaited":
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(waits())
+            case _:
+                await tells()
+        return "told"
+
+    async def top(ctx: Context) -> str:
+        return await ctx.run(flow).options(retry_policy=Never())
+
+    resonate.register(top)
+    resonate.register(below)
+    async with resonate:
+        await resonate.promises.create("told", timeout_in=100)
+        handle = resonate.begin_run("top", top)
+        await begun.wait()
+    with pytest.raises(ResonateShutdownError):
+        await handle
+    async with resonate:
+        assert await resonate.run("top", top) == "told"
+
+
 # ------------------------------------------------------------------------------------ how long
 
 

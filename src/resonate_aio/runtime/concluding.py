@@ -23,7 +23,7 @@ from ..retry_policies import Exponential, Never
 from . import encoding
 from .awaitables import DurableCall
 from .bodies import LiveBody, start
-from .endings import ends_process
+from .endings import ends_process, is_led_to_by
 from .functions import COROUTINE, GENERATOR, INLINE, PLAIN, Callee
 from .options import NO_OPTIONS
 from .outcomes import settlement, user_frames
@@ -156,7 +156,7 @@ class Concluding:
 
     def _goes_on(self, body: LiveBody, error: BaseException) -> bool:
         """Whether the error is no outcome: it is tried again, or we are to blame (law 8)."""
-        if self._scheduler.stopping is not None and isinstance(error, ResonateShutdownError):
+        if self._scheduler.stopping is not None and is_led_to_by(error, ResonateShutdownError):
             return True
         return self._retries(body, error)
 

@@ -50,6 +50,23 @@ def contained(error: BaseException) -> ApplicationError:
     return made
 
 
+def is_led_to_by(error: BaseException, kind: type[BaseException]) -> bool:
+    """Whether it is such an error, holds one in a group, or was raised because of one."""
+    seen: set[int] = set()
+    found: list[BaseException | None] = [error]
+    while found:
+        one = found.pop()
+        if one is None or id(one) in seen:
+            continue
+        if isinstance(one, kind):
+            return True
+        seen.add(id(one))
+        found += (one.__cause__, one.__context__)
+        if isinstance(one, BaseExceptionGroup):
+            found += one.exceptions
+    return False
+
+
 def _handlers() -> set[CodeType]:
     """The code of the signal handlers that are written in Python."""
     found = set()
