@@ -14,6 +14,7 @@ import pytest
 from resonate_aio import Context, Resonate
 from resonate_aio.errors import ResonateTimedoutError
 from resonate_aio.retry_policies import Constant, Exponential, Never
+from resonate_aio.testing import crash_everywhere
 
 from .lives import Lives, die, once
 
@@ -253,3 +254,26 @@ def test_a_year_costs_no_thread_and_hardly_a_step() -> None:
     second, month = once(main)
     assert threading.active_count() <= threads  # one of an earlier test may end meanwhile
     assert month - second < 30 * 86_400 / 60, "less than one step a minute"
+
+
+def test_a_limit_that_was_left_in_time_is_no_failure_on_a_replay(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """S11a: its promise was canceled, which nobody awaits in either life."""
+
+    async def flow(ctx: Context) -> str:
+        async with ctx.timeout(20):
+            await ctx.run(step)
+        await ctx.sleep(1)
+        return "ended"
+
+    async def step(ctx: Context) -> int:
+        return 1
+
+    async def main(resonate: Resonate) -> Any:
+        resonate.register(flow)
+        return await resonate.run("x", flow)
+
+    with caplog.at_level(logging.WARNING, "resonate_aio"):
+        assert crash_everywhere(main).result == "ended"
+    assert not [r for r in caplog.records if "nobody awaited it" in r.getMessage()]

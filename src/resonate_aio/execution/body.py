@@ -150,7 +150,7 @@ class Body(Interruptible):
         if not call.closed and call.kind is not TIMEOUT:
             call.closed = True
             self.open_calls -= 1
-        if call.failed and not call.waited and not call.cut:
+        if call.failed and not call.waited and not call.cut and call.kind is not TIMEOUT:
             if self.unawaited_failures is None:
                 self.unawaited_failures = {}
             self.unawaited_failures[call.suffix] = call
