@@ -10,15 +10,17 @@ import re
 from collections.abc import Callable
 from hashlib import blake2b
 
-from ..errors import NonDeterminismError
-from ..protocol.records import Promise
-from ..protocol.values import canonical, shown
+from ..errors import NonDeterminismError, ValueCodecError
+from ..protocol.records import Promise, is_timer, target_of
+from ..protocol.values import canonical, decode, shown
 from .log import EXPLICIT_HEADER, FINGERPRINT_HEADER, VOLATILE_HEADER
 
 _DIGEST_BYTES = 8
 _SHORT_CHARACTERS = 16
 _MOST_KEPT = 200
 _TAIL = re.compile(r"(.*?)\|(\d+)\|(.*)", re.DOTALL)
+_ELSEWHERE = ("rpc", "detached")
+"""Kinds of calls whose promises are executions of their own."""
 
 
 def fingerprint(prefix: str, data: str | None) -> str:
@@ -55,14 +57,18 @@ def check(
 ) -> None:
     """Compare a recorded call with the one a replay asks for under the same id.
 
-    Records without a fingerprint (other clients wrote them) are not checked. `where` names
-    the asking line, for the message.
+    Records without a fingerprint (other clients wrote them) are not checked, but for that of an
+    execution which is none of this call. `where` names the asking line, for the message.
 
     Raises:
-        NonDeterminismError: Kind, function, version or (if they count) arguments differ.
+        NonDeterminismError: Kind, function, version or (if they count) arguments differ, or the
+            id is that of an execution of something else.
     """
     recorded = (record.param.headers or {}).get(FINGERPRINT_HEADER)
-    if recorded is None or recorded == asked:
+    if recorded is None:
+        _check_begun(record, asked, where)
+        return
+    if recorded == asked:
         return
     old, new = _parts(recorded), _parts(asked)
     if old[:3] != new[:3]:
@@ -78,6 +84,32 @@ def check(
             f"{where()}: use ctx.time, ctx.random or a recorded value, or "
             ".options(check_arguments=False) if they may differ"
         )
+
+
+def _check_begun(record: Promise, asked: str, where: Callable[[], str]) -> None:
+    """An id such as `order.1` that was given to an execution is not the first call of `order`."""
+    asks_for = _parts(asked)
+    kind, name = asks_for[:2]
+    if target_of(record) is None or is_timer(record) or kind == "promise":
+        return
+    begun = function_of(record)
+    if kind in _ELSEWHERE and begun in (None, name):
+        return
+    raise NonDeterminismError(
+        f"call {record.id!r} ({_shown(asks_for)}){where()} would have the id of an execution"
+        f"{f' of {begun!r}' if begun else ''} that was begun apart from it: what follows an id "
+        "after a dot names the calls of that id's function. Give one of the two another id"
+    )
+
+
+def function_of(record: Promise) -> str | None:
+    """The function that the promise of an execution names; None where it names none."""
+    try:
+        data = decode(record.param.data)
+    except ValueCodecError:
+        return None
+    name = data.get("func") if isinstance(data, dict) else None
+    return name if isinstance(name, str) else None
 
 
 def kept_in_mark(data: str | None) -> str | None:

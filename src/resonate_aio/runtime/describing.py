@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import ContextMisuseError
 from ..execution.call import DETACHED, RUN, TIMEOUT, CallKind
-from ..execution.fingerprint import fingerprint, fingerprint_prefix
+from ..execution.fingerprint import fingerprint, fingerprint_prefix, function_of
 from ..execution.log import FINGERPRINT_HEADER
 from ..protocol.idempotency import key_for, tagged
 from ..protocol.records import Promise
@@ -112,6 +112,9 @@ def global_to(target: str) -> dict[str, str]:
 def warn_if_other(call: DurableCall[Any], standing: Promise) -> None:
     """An explicit id that was used for something else: its outcome counts (S29a)."""
     recorded = (standing.param.headers or {}).get(FINGERPRINT_HEADER)
+    begun = function_of(standing) if recorded is None else None
+    if begun is not None and (call.callee is None or call.callee.name != begun):
+        recorded = f"an execution of {begun!r}"
     if recorded is not None and recorded != call.fingerprint:
         logger.warning(
             "promise %r exists already and is joined: it was made by %s, now asked for by %s",
