@@ -572,3 +572,48 @@ async def test_a_client_whose_file_is_gone_refuses_what_is_new_and_can_be_stoppe
         with pytest.raises(ResonateStoreError, match="the file was deleted or moved"):
             await resonate.begin_run("b", steps).created()
     assert "resonate-aio writer" not in " ".join(t.name for t in threading.enumerate())
+
+
+@pytest.mark.parametrize("kind", ["link", "text", "pipe", "folder", "nowhere"])
+async def test_what_stands_in_the_place_of_the_lock_file_is_left_alone(
+    tmp_path: Path, kind: str
+) -> None:
+    """S44: the lock file is emptied, and whoever may write in the folder could name any other."""
+    precious, lock = tmp_path / "precious.txt", tmp_path / "app.db.lock"
+    precious.write_text("precious")
+    match kind:
+        case "link":
+            lock.symlink_to(precious)
+        case "nowhere":
+            lock.symlink_to(tmp_path / "none")
+        case "text":
+            lock.write_text("12 eggs")
+        case "pipe":
+            os.mkfifo(lock)
+        case _:
+            lock.mkdir()
+    with pytest.raises(ResonateStoreError, match=r"app\.db\.lock") as raised:
+        await SqliteStore(tmp_path / "app.db").open()
+    assert "\n" not in str(raised.value)
+    assert precious.read_text() == "precious"
+    assert not (tmp_path / "none").exists()
+    assert not (tmp_path / "app.db").exists()
+    assert kind != "text" or lock.read_text() == "12 eggs"
+
+
+@pytest.mark.parametrize("text", ["", "4711\n", "4711"])
+async def test_a_lock_file_of_an_earlier_owner_is_taken(tmp_path: Path, text: str) -> None:
+    (tmp_path / "app.db.lock").write_text(text)
+    store = SqliteStore(tmp_path / "app.db")
+    await store.open()
+    assert (tmp_path / "app.db.lock").read_text() == f"{os.getpid()}\n"
+    await store.close()
+
+
+async def test_an_empty_file_made_by_hand_becomes_private(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    path.touch(0o644)
+    store = SqliteStore(path)
+    await store.open()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    await store.close()

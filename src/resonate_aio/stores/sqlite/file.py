@@ -83,7 +83,8 @@ def open_file(path: str, lock: OwnerLock, synchronous: Synchronous) -> sqlite3.C
         _check_header(path)  # another process may have made the file in between
         lock.acquire_file()
     except OSError as error:
-        raise ResonateStoreError(f"cannot open {path}: {_trouble(path, error)}") from error
+        named = f"{path}.lock" if error.filename == f"{path}.lock" else path
+        raise ResonateStoreError(f"cannot open {named}: {_trouble(path, error)}") from error
     connection: sqlite3.Connection | None = None
     try:
         connection = sqlite3.connect(

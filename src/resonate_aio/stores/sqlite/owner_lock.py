@@ -13,14 +13,20 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import struct
 import sys
 from contextlib import suppress
 
-from ...errors import StoreOwnedError
+from ...errors import StoreOwnedError, StoreSchemaError
 
 Identity = tuple[int, int]
 """Device and number of a file."""
+
+_CAREFULLY = sum({getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK")})
+"""No link is followed, and a pipe is not waited for."""
+
+_LONGEST_PID = 32
 
 if sys.platform == "win32":  # pragma: no cover  locks a byte far behind the pid's text
     import msvcrt
@@ -136,9 +142,10 @@ class OwnerLock:
 
         Raises:
             StoreOwnedError: Another process holds it; the message names its pid.
+            StoreSchemaError: Something else stands in its place, which is left as it is.
             OSError: The lock file cannot be made.
         """
-        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+        fd = self._open_lock_file()
         try:
             _try_lock(fd)
         except OSError:
@@ -151,6 +158,22 @@ class OwnerLock:
         os.ftruncate(fd, 0)
         os.write(fd, f"{os.getpid()}\n".encode())
 
+    def _open_lock_file(self) -> int:
+        """Open it, and nothing else: it is emptied, and a link may lead anywhere."""
+        try:
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | _CAREFULLY, 0o600)
+        except OSError as error:
+            if error.errno not in {errno.ELOOP, errno.ENXIO}:
+                raise
+        else:
+            if _is_lock_file(fd):
+                return fd
+            os.close(fd)
+        raise StoreSchemaError(
+            f"{self.path} is no lock file, and stands where that of {self._name} has to be: move "
+            "it away"
+        )
+
     def acquire_file(self) -> None:
         """Make the file if there is none, and lock it itself where that is possible.
 
@@ -159,6 +182,8 @@ class OwnerLock:
             OSError: The file cannot be opened.
         """
         fd = os.open(self._name, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+        if os.fstat(fd).st_size == 0:  # made by hand: it becomes a store's
+            os.chmod(self._name, 0o600)
         try:
             self.is_on_file = _try_lock_itself(fd)
         except OSError:
@@ -203,6 +228,18 @@ class OwnerLock:
 def _identity(fd: int) -> Identity:
     status = os.fstat(fd)
     return status.st_dev, status.st_ino
+
+
+def _is_lock_file(fd: int) -> bool:
+    """Whether it is a file that holds a pid, or nothing."""
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        return False
+    try:
+        text = os.read(fd, _LONGEST_PID + 1)
+        os.lseek(fd, 0, os.SEEK_SET)
+    except OSError:  # Windows refuses to read what is locked
+        return True
+    return len(text) <= _LONGEST_PID and (text.strip().isdigit() or not text)
 
 
 def _pid_in(fd: int) -> int:
