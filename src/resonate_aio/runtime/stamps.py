@@ -12,8 +12,8 @@ import sys
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context as ContextVars
 from contextvars import ContextVar, copy_context
-from types import CoroutineType, FrameType, TracebackType
-from typing import Any
+from types import CellType, CodeType, CoroutineType, FrameType, TracebackType
+from typing import Any, Final
 
 from ..errors import ContextMisuseError
 from ..execution.body import Branch
@@ -23,6 +23,12 @@ current_branch: ContextVar[Branch | None] = ContextVar("resonate_aio_branch", de
 branch_here = current_branch.get  # bound once, for what is called at every step
 
 TaskFactory = Callable[..., "asyncio.Future[Any]"]
+Create = Callable[[asyncio.AbstractEventLoop, Any, dict[str, Any]], "asyncio.Future[Any]"]
+
+_EAGER_CODE: Final[CodeType | None] = getattr(
+    getattr(asyncio, "eager_task_factory", None), "__code__", None
+)
+"""What all eager task factories have in common; they came with Python 3.12."""
 
 
 class BranchFactory:
@@ -36,6 +42,13 @@ class BranchFactory:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._chained: TaskFactory | None = loop.get_task_factory()
+        self._later: Callable[..., asyncio.Future[Any]] | None = None
+        if _EAGER_CODE is not None and getattr(self._chained, "__code__", None) is _EAGER_CODE:
+            # anyio goes round an eager factory, which it knows by its code, to what is in its
+            # closure: it has to find one here, too, or its groups break.
+            self._later = getattr(self._chained, "__closure__")[0].cell_contents  # noqa: B009
+            self.__code__ = _EAGER_CODE
+            self.__closure__ = (CellType(self._make_later),)
 
     def install(self) -> None:
         """Become the loop's task factory."""
@@ -53,21 +66,34 @@ class BranchFactory:
         **kwargs: Any,
     ) -> asyncio.Future[Any]:
         """Make a task; one made inside a body runs in a branch of its own (S2)."""
+        return self._make(self._create, loop, coro, kwargs)
+
+    def _make_later(
+        self, coro: Any, *, loop: asyncio.AbstractEventLoop, **kwargs: Any
+    ) -> asyncio.Future[Any]:
+        """The same, for who wants a task that does not begin at once."""
+        return self._make(self._create_later, loop, coro, kwargs)
+
+    def _make(
+        self, create: Create, loop: asyncio.AbstractEventLoop, coro: Any, kwargs: dict[str, Any]
+    ) -> asyncio.Future[Any]:
         context: ContextVars | None = kwargs.get("context")
         branch = current_branch.get() if context is None else context.get(current_branch)
         if branch is None or branch.made_for is coro:
-            return self._create(loop, coro, kwargs)
+            return create(loop, coro, kwargs)
         begin_branch = getattr(coro, "begin_branch", None)  # a ctx call has it
         if begin_branch is None and _is_under_as_completed():
-            task = self._create_stamped(loop, coro, kwargs, branch, branch.fork_unordered())
+            forked = branch.fork_unordered()
+            task = self._create_stamped(create, loop, coro, kwargs, branch, forked)
             task.add_done_callback(_refusal_seen)
             return task
         name = getattr(coro, "__qualname__", None) if begin_branch is None else begin_branch()
         forked = branch.fork(name or type(coro).__qualname__)
-        return self._create_stamped(loop, coro, kwargs, branch, forked)
+        return self._create_stamped(create, loop, coro, kwargs, branch, forked)
 
+    @staticmethod
     def _create_stamped(
-        self,
+        create: Create,
         loop: asyncio.AbstractEventLoop,
         coro: Any,
         kwargs: dict[str, Any],
@@ -81,7 +107,7 @@ class BranchFactory:
         made_of = Contained(coro) if type(coro) is CoroutineType else coro
         forked.made_for = made_of
         try:
-            task = self._create(loop, made_of, kwargs)
+            task = create(loop, made_of, kwargs)
         finally:
             forked.made_for = None
         body: Any = branch.body  # a live one
@@ -95,6 +121,12 @@ class BranchFactory:
         if self._chained is not None:
             return self._chained(loop, coro, **kwargs)
         return asyncio.Task(coro, loop=loop, **kwargs)
+
+    def _create_later(
+        self, loop: asyncio.AbstractEventLoop, coro: Any, kwargs: dict[str, Any]
+    ) -> asyncio.Future[Any]:
+        assert self._later is not None  # only then is it to be found
+        return self._later(coro, loop=loop, **kwargs)
 
 
 class Contained(Coroutine[Any, Any, Any]):
@@ -158,7 +190,7 @@ _FRAMES_ABOVE = 8
 
 def _is_under_as_completed() -> bool:
     """Whether asyncio.as_completed is making this task, in the order of a set (S3)."""
-    frame: FrameType | None = sys._getframe(2)
+    frame: FrameType | None = sys._getframe(3)  # whoever asks the factory
     for _ in range(_FRAMES_ABOVE):
         if frame is None or frame.f_code.co_filename == __file__:
             return False
