@@ -33,6 +33,37 @@ async def echo(ctx: Context, value: Any, after_s: float = 0.0) -> Any:
 # S23: who may make a ctx call
 
 
+@pytest.mark.parametrize("made_by", ["asyncio.Task", "a factory that came later"])
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("asks", ["calls", "promises"])
+def test_a_task_made_past_the_task_factory_is_misuse(made_by: str, count: int, asks: str) -> None:
+    """S2, S3: its calls would take the ids of the function's own, in the order of luck."""
+
+    async def flow(ctx: Context) -> Any:
+        promise = await ctx.begin_run(echo, 0, 0.1)
+
+        async def helper(n: int) -> Any:
+            return await (ctx.run(echo, n, 0.01) if asks == "calls" else promise)
+
+        if made_by == "asyncio.Task":
+            tasks = [asyncio.Task(helper(n)) for n in range(count)]
+        else:
+            loop = asyncio.get_running_loop()
+            before: Any = loop.get_task_factory()
+            loop.set_task_factory(lambda loop, coro, **more: asyncio.Task(coro, loop=loop, **more))
+            tasks = [asyncio.create_task(helper(n)) for n in range(count)]
+            loop.set_task_factory(before)
+        with pytest.raises(ContextMisuseError, match=r"asyncio\.create_task, and set the factory"):
+            await asyncio.gather(*tasks)
+        return await promise
+
+    async def main(resonate: Resonate) -> Any:
+        resonate.register(flow)
+        return await resonate.run("x", flow)
+
+    assert once(main) == 0
+
+
 def test_ctx_call_from_a_thread_is_misuse() -> None:
     async def flow(ctx: Context) -> Any:
         caught: list[BaseException] = []

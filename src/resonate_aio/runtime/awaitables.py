@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from asyncio import CancelledError
+from asyncio import CancelledError, current_task
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context as ContextVars
 from threading import get_ident
@@ -42,7 +42,7 @@ from .options import (
     PromiseId,
     change,
 )
-from .refusals import dying, misuse
+from .refusals import dying, misuse, unstamped
 from .stamps import branch_here
 
 if TYPE_CHECKING:
@@ -208,13 +208,15 @@ class DurableCall(Call, Yieldable, Coroutine[Any, Any, R], Generic[R]):
         branch = branch_here()
         if branch is None or branch.body is not home:
             raise ContextMisuseError(misuse(home, branch))
+        if branch is home and current_task() is not home.task:
+            home.refused(self)
+            raise ContextMisuseError(unstamped(home))
         if self.state is CALLED:
             home.scheduler.asking.ask(self)
         if not self.direct:
             return DurablePromise(self)  # type: ignore[return-value]  # begin_*: R is the Promise
         if self.state is not GIVEN:
-            task = home.task if branch is home else None
-            wait = AsyncWait(self, home, True, task or asyncio.current_task())
+            wait = AsyncWait(self, home, True, current_task())
             begun = home.scheduler.wait_begun
             begun(home, wait, wait.task)
             yield wait
@@ -352,8 +354,10 @@ class DurablePromise(Yieldable, Generic[R]):
         branch = branch_here()
         if branch is None or not branch.may_wait_in(home):
             raise ContextMisuseError(misuse(home, branch))
+        if branch is home and current_task() is not home.task:
+            raise ContextMisuseError(unstamped(home))
         if call.state is not GIVEN:
-            wait = AsyncWait(call, home, False, asyncio.current_task())
+            wait = AsyncWait(call, home, False, current_task())
             home.scheduler.wait_begun(home, wait, wait.task)
             yield wait
         return call.take()  # type: ignore[no-any-return]

@@ -34,6 +34,15 @@ class Dying:
         yield from dying(self._home)
 
 
+def unstamped(home: LiveBody) -> str:
+    """What to say where the task that makes a call was made past the loop's task factory (S3)."""
+    return (
+        f"a ctx call of {home.id!r} was made in a task without a place among its calls: it was "
+        "made by asyncio.Task(...) itself, or by a task factory that was set after the client "
+        "started. Make tasks with asyncio.create_task, and set the factory before start()"
+    )
+
+
 def misuse(home: LiveBody, branch: Branch | None) -> str:
     """What to say to somebody who makes a ctx call from where none may be made (S23)."""
     callee = home.call.callee
