@@ -83,7 +83,7 @@ def open_file(path: str, lock: OwnerLock, synchronous: Synchronous) -> sqlite3.C
         _check_header(path)  # another process may have made the file in between
         lock.acquire_file()
     except OSError as error:
-        named = f"{path}.lock" if error.filename == f"{path}.lock" else path
+        named = lock.path if error.filename == lock.path and os.path.lexists(lock.path) else path
         raise ResonateStoreError(f"cannot open {named}: {_trouble(path, error)}") from error
     connection: sqlite3.Connection | None = None
     try:
