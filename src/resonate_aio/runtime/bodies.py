@@ -1,9 +1,9 @@
 """Bodies with a frame: how each kind of function is driven (DESIGN §5).
 
-Coroutines run in an asyncio task of their own, generators are stepped by the scheduler,
-plain functions run on worker threads. Whatever happens, a driver reports exactly once,
-through `Scheduler.over`, and nothing a user's function raises ever leaves it: only what a
-signal raised in it does.
+Coroutines run in an asyncio task of their own, plain functions on worker threads, generators
+are stepped by the scheduler (`generators.py`). Whatever happens, a driver reports exactly
+once, through `Scheduler.over`, and nothing a user's function raises ever leaves it: only what
+a signal raised in it does.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from typing import TYPE_CHECKING, Any
 import anyio.to_thread
 
 from ..execution.body import Body
-from ..execution.call import GIVEN, Wait
 from ..execution.interruptions import NOTHING
-from .awaitables import DurableCall, DurablePromise, RootCall
 from .endings import ends_process
 from .functions import COROUTINE, GENERATOR, PLAIN
+from .generators import start_generator
 from .stamps import current_branch
 
 if TYPE_CHECKING:
+    from ..execution.call import Wait
     from ..execution.execution import Execution
+    from .awaitables import DurableCall, RootCall
     from .scheduler import Scheduler
 
 _EAGER = sys.version_info >= (3, 12)
@@ -188,7 +189,7 @@ def start(body: LiveBody) -> None:
     if kind is COROUTINE:
         _start_task(body, _drive_coroutine)
     elif kind is GENERATOR:
-        _start_generator(body)
+        start_generator(body)
     elif kind is PLAIN:
         _start_task(body, _drive_thread)
     else:
@@ -348,76 +349,3 @@ def _run_inline(body: LiveBody) -> None:
             raise
     else:
         body.scheduler.over(body, value, None)
-
-
-def _start_generator(body: LiveBody) -> None:
-    body.started = True
-    try:
-        args, kwargs = body.scheduler.arguments(body)
-        body.generator = body.call.callee.func(body.scheduler.context_of(body), *args, **kwargs)  # type: ignore[union-attr]
-    except BaseException as error:
-        body.scheduler.over(body, None, error)
-        if ends_process(error):
-            raise
-        return
-    step_generator(body, None, None)
-
-
-def step_generator(body: LiveBody, value: Any, error: BaseException | None) -> None:
-    """Run a generator body to its next wait, or to its end."""
-    generator = body.generator
-    assert generator is not None
-    run = body.variables.run
-    scheduler = body.scheduler
-    while True:
-        try:
-            if error is not None:
-                yielded = run(generator.throw, error)
-            else:
-                yielded = run(generator.send, value)
-        except StopIteration as stop:
-            scheduler.over(body, stop.value, None)
-            return
-        except BaseException as raised:
-            scheduler.over(body, None, raised)
-            if ends_process(raised):
-                raise
-            return
-        value = error = None
-        if body.is_dead:
-            body.dying_calls += 1
-            if body.dying_calls > scheduler.settings.dying_calls:
-                return
-            error = scheduler.interrupts.farewell(body)
-            continue
-        wait, value, error = _yielded(body, yielded)
-        if wait is not None:
-            body.generator_wait = wait
-            scheduler.wait_begun(body, wait, body)
-            return
-
-
-def _yielded(body: LiveBody, yielded: Any) -> tuple[Wait | None, Any, BaseException | None]:
-    """What a generator gets for what it yielded: a wait to suspend on, a value or an error."""
-    if isinstance(yielded, DurablePromise):
-        call, direct = yielded._call, False
-    elif isinstance(yielded, DurableCall):
-        call, direct = yielded, yielded.direct
-        try:
-            body.variables.run(call.start)
-        except BaseException as error:
-            return None, None, error
-        if not direct:
-            return None, DurablePromise(call), None
-    else:
-        return (
-            None,
-            None,
-            TypeError(
-                f"{body.id!r} yielded {type(yielded).__name__}: a durable generator yields ctx "
-                "calls (ctx.run, ctx.rpc, ctx.sleep, ...) and the promises they give"
-            ),
-        )
-    if call.state is GIVEN:
-        return (None, None, call.value) if call.failed else (None, call.value, None)
-    return Wait(call, direct=direct), None, None

@@ -28,7 +28,8 @@ from ..stores.base import Refusal
 from . import encoding
 from .async_wait import AsyncWait
 from .awaitables import DurableCall
-from .bodies import LiveBody, step_generator
+from .bodies import LiveBody
+from .generators import step_generator
 from .outcomes import is_encoded, outcome_of, user_frames
 from .quiet import QuietWatch
 

@@ -183,7 +183,8 @@ class OwnerLock:
         """
         fd = os.open(self._name, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
         if os.fstat(fd).st_size == 0:  # made by hand: it becomes a store's
-            os.chmod(self._name, 0o600)
+            with suppress(OSError):  # somebody else's, who lets us write it
+                os.chmod(self._name, 0o600)
         try:
             self.is_on_file = _try_lock_itself(fd)
         except OSError:
