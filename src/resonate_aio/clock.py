@@ -5,8 +5,9 @@ Only shells hold a clock. The machines are given `now_ms`.
 
 from __future__ import annotations
 
-from time import monotonic_ns, time_ns
-from typing import Protocol
+from collections.abc import Callable
+from time import monotonic_ns, perf_counter, time_ns
+from typing import Protocol, runtime_checkable
 
 
 class Clock(Protocol):
@@ -15,6 +16,20 @@ class Clock(Protocol):
     def now_ms(self) -> int:
         """Wall-clock time in milliseconds since the epoch; never less than before."""
         ...
+
+
+@runtime_checkable
+class TickingClock(Clock, Protocol):
+    """A clock that also measures work, so that no simulated run varies with the machine."""
+
+    def ticks(self) -> float:
+        """Seconds since some moment; only differences mean anything."""
+        ...
+
+
+def ticks_of(clock: Clock) -> Callable[[], float]:
+    """How to measure, in seconds, what work takes where this clock tells the time."""
+    return clock.ticks if isinstance(clock, TickingClock) else perf_counter
 
 
 class _Wall:

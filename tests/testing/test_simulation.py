@@ -255,3 +255,29 @@ async def test_what_ended_long_ago_can_be_deleted(resonate: Resonate) -> None:
     await asyncio.sleep(61)
     assert await resonate.prune(older_than=60) == 1
     assert await resonate.run("r", remind, "Grace") == "reminded Grace"
+
+
+@pytest.mark.parametrize("busy_s", [0.0, 0.005])
+def test_the_speed_of_the_machine_has_no_say(busy_s: float) -> None:
+    """What comes first, a start or a cancel, is the same however long a step holds the loop."""
+    began: list[str] = []
+
+    async def step(ctx: Context) -> None:
+        began.append(ctx.id)
+        await asyncio.sleep(60)
+
+    async def flow(ctx: Context) -> None:
+        task = asyncio.create_task(ctx.run(step))
+        await ctx.sleep(1)
+        other = asyncio.create_task(ctx.run(step))
+        other.cancel()
+        time.sleep(busy_s)  # noqa: ASYNC251  it plays a machine that is busy with others
+        await asyncio.wait([other])
+        await task
+
+    async def main(resonate: Resonate) -> None:
+        resonate.register(flow)
+        await resonate.run("f", flow)
+
+    simulate(main)
+    assert began == ["f.1", "f.3"]

@@ -14,12 +14,11 @@ from collections.abc import Callable
 from contextvars import copy_context
 from functools import partial
 from threading import get_ident
-from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from ..clock import Clock
+from ..clock import Clock, ticks_of
 from ..errors import InternalError, NonDeterminismError, ResonateStoreError
 from ..execution.body import Branch
 from ..execution.call import ASKED
@@ -101,6 +100,7 @@ class Scheduler:
         self._starting: LiveBody | None = None
         self._hold_ups = HoldUps(self)
         self._most_s = settings.hold_up_s
+        self._ticks = ticks_of(clock)
         self._flush_timer: asyncio.TimerHandle | None = None
 
     # -- the queue ---------------------------------------------------------------------
@@ -134,7 +134,8 @@ class Scheduler:
         queue = self._queue
         burst = 0
         before = -1
-        now = perf_counter()
+        ticks = self._ticks
+        now = ticks()
         until = now + self.settings.queue_slice_s
         try:
             while queue:
@@ -153,7 +154,7 @@ class Scheduler:
                 except Exception as error:
                     logger.exception("a scheduler action failed; this is a bug, please report it")
                     self._failed(first, error)
-                begun, now = now, perf_counter()
+                begun, now = now, ticks()
                 if now > until:
                     if now - begun > self._most_s:
                         self._hold_ups.blame(first, second, now - begun)
