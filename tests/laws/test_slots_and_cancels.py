@@ -12,9 +12,9 @@ import pytest
 
 from resonate_aio import Context, Resonate
 from resonate_aio.retry_policies import Never
-from resonate_aio.runtime import scheduler
 from resonate_aio.runtime.settings import Settings
 from resonate_aio.testing import simulate
+from resonate_aio.testing.clock import SimClock
 
 pytestmark = pytest.mark.law
 
@@ -72,13 +72,13 @@ def test_every_slot_comes_back(
     rng = random.Random()
     seconds = 0.0
 
-    def perf_counter() -> float:
+    def ticks(_: SimClock) -> float:
         """An action now and then takes longer than the scheduler's slice."""
         nonlocal seconds
         seconds += 0.01 if rng.random() < 0.2 else 0.00001
         return seconds
 
-    monkeypatch.setattr(scheduler, "perf_counter", perf_counter)
+    monkeypatch.setattr(SimClock, "ticks", ticks)
     for seed in range(12):
         rng.seed(seed)
         assert simulate(main, settings=Settings(workers=workers)) == [1] * 4
