@@ -33,6 +33,23 @@ async def echo(ctx: Context, value: Any, after_s: float = 0.0) -> Any:
 # S23: who may make a ctx call
 
 
+def test_a_call_that_is_stepped_by_hand_and_left_is_named() -> None:
+    """No task is suspended on it, so nobody could be given its result."""
+
+    async def flow(ctx: Context) -> Any:
+        left = ctx.run(echo, 1).__await__()
+        left.send(None)
+        return await ctx.run(echo, 2, 5.0)
+
+    async def main(resonate: Resonate) -> str:
+        resonate.register(flow)
+        with pytest.raises(ContextMisuseError, match="'f.1' was stepped by hand") as raised:
+            await resonate.run("f", flow)
+        return type(raised.value).__name__
+
+    assert once(main) == "ContextMisuseError"
+
+
 @pytest.mark.parametrize("made_by", ["asyncio.Task", "a factory that came later"])
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("asks", ["calls", "promises"])

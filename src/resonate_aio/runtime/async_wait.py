@@ -12,7 +12,9 @@ from collections.abc import Callable
 from contextvars import Context as ContextVars
 from typing import TYPE_CHECKING, Any, Final
 
+from ..errors import ContextMisuseError
 from ..execution.call import Wait
+from .refusals import by_hand
 
 if TYPE_CHECKING:
     from .awaitables import DurableCall
@@ -80,8 +82,12 @@ class AsyncWait(Wait):
 
     def go_on(self) -> None:
         """Let its task go on, in place."""
-        if self._context is not None:
-            self._context.run(self._wakeup, self)
+        try:
+            context = self._context
+        except AttributeError:
+            raise ContextMisuseError(by_hand(self.call.id)) from None
+        if context is not None:
+            context.run(self._wakeup, self)
         else:
             self._wakeup(self)
 

@@ -43,6 +43,14 @@ def unstamped(home: LiveBody) -> str:
     )
 
 
+def by_hand(call_id: str) -> str:
+    """What to say where a ctx call began to wait and no task is suspended on it (S23)."""
+    return (
+        f"the ctx call {call_id!r} was stepped by hand (send, __await__) and left: await it, or "
+        "make it a task with asyncio.create_task"
+    )
+
+
 def misuse(home: LiveBody, branch: Branch | None) -> str:
     """What to say to somebody who makes a ctx call from where none may be made (S23)."""
     callee = home.call.callee

@@ -19,7 +19,12 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from ..clock import Clock, ticks_of
-from ..errors import InternalError, NonDeterminismError, ResonateStoreError
+from ..errors import (
+    ContextMisuseError,
+    InternalError,
+    NonDeterminismError,
+    ResonateStoreError,
+)
 from ..execution.body import Branch
 from ..execution.call import ASKED
 from ..execution.execution import ALIVE
@@ -151,8 +156,7 @@ class Scheduler:
                 before = rest
                 try:
                     action(first, second)
-                except Exception as error:
-                    logger.exception("a scheduler action failed; this is a bug, please report it")
+                except Exception as error:  # noqa: BLE001  it is told of there
                     self._failed(first, error)
                 begun, now = now, ticks()
                 if now > until:
@@ -170,9 +174,13 @@ class Scheduler:
     def _failed(self, subject: Any, error: Exception) -> None:
         """Nobody waits for ever because of a bug: its execution is put aside, by name (S42)."""
         body = subject if isinstance(subject, LiveBody) else getattr(subject, "home", None)
+        if not isinstance(error, ContextMisuseError):
+            what = "a scheduler action failed; this is a bug, please report it"
+            logger.error(what, exc_info=error)
         if isinstance(body, LiveBody):
-            reason = InternalError(f"{body.id!r} came to a state that cannot be: {error!r}")
-            self.executions.stopped(body.execution, reason)
+            if not isinstance(error, ContextMisuseError):
+                error = InternalError(f"{body.id!r} came to a state that cannot be: {error!r}")
+            self.executions.stopped(body.execution, error)
 
     def _flush(self) -> None:
         """What was created meanwhile and still runs becomes visible to others."""
