@@ -12,6 +12,7 @@ import pytest
 from tests.stores.drive import child, held, passes, step
 
 from resonate_aio import Context, Resonate
+from resonate_aio.clock import SystemClock
 from resonate_aio.protocol.records import EMPTY, Promise, PromiseState
 from resonate_aio.protocol.requests import Message
 from resonate_aio.stores.base import Refusal
@@ -97,7 +98,7 @@ class Letters(Hub):
 
 @pytest.fixture
 async def outgoing() -> Outgoing:
-    made = Outgoing(Letters())
+    made = Outgoing(Letters(), SystemClock())
     made.open(asyncio.get_running_loop())
     return made
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from time import perf_counter
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -110,13 +110,13 @@ class Changes:
             except Exception:  # noqa: BLE001  as in `tell`
                 _log.exception("a callback for what was given up failed")
 
-    def tell(self, slice_s: float) -> bool:
+    def tell(self, slice_s: float, ticks: Callable[[], float]) -> bool:
         """Call the acknowledgements and replies, in order; False when time was up before the last.
 
         Each may drive a function on, so that many of them take long (law 15).
         """
         bad, acks = self.bad, self.acks
-        until = perf_counter() + slice_s
+        until = ticks() + slice_s
         told = 0
         while acks:
             # Taken out one by one: what was told of is garbage at once, not with the last.
@@ -127,7 +127,7 @@ class Changes:
             except Exception:  # noqa: BLE001  one listener's fault must not stop the others
                 _log.exception("the callback for promise %r failed", record.id)
             told += 1
-            if told % _LOOK_AT_CLOCK == 0 and perf_counter() > until:
+            if told % _LOOK_AT_CLOCK == 0 and ticks() > until:
                 return False
         replies = self.replies
         while replies:
@@ -137,6 +137,6 @@ class Changes:
             except Exception:  # noqa: BLE001  as above
                 _log.exception("the callback for a reply failed")
             told += 1
-            if told % _LOOK_AT_CLOCK == 0 and perf_counter() > until:
+            if told % _LOOK_AT_CLOCK == 0 and ticks() > until:
                 break
         return not replies

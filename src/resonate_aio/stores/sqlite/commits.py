@@ -81,7 +81,7 @@ class Commits(InProcessStore):
         self._holds = Holds()
         self._next = Batch(self._committed)
         self._inflight: Batch | None = None
-        self._outgoing = Outgoing(self._hub)
+        self._outgoing = Outgoing(self._hub, self._clock)
         self._lookups: list[tuple[Lookup, Then]] = []
         self._lookups_out: set[Lookups] = set()
         self._is_wanted = False

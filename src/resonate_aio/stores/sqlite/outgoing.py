@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from ...clock import Clock, ticks_of
 from ..hub import Hub
 from .changes import Changes
 
@@ -22,12 +23,14 @@ class Outgoing:
 
     Args:
         hub: Where messages go.
+        clock: What measures a slice.
     """
 
-    __slots__ = ("_batches", "_following", "_hub", "_loop")
+    __slots__ = ("_batches", "_following", "_hub", "_loop", "_ticks")
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, clock: Clock) -> None:
         self._hub = hub
+        self._ticks = ticks_of(clock)
         self._batches: deque[Changes] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._following: list[Callable[[], None]] | None = None
@@ -69,7 +72,7 @@ class Outgoing:
         self._following = following
         try:
             # What it tells may kill: then there is nothing left.
-            if batch.tell(_SLICE_S) and batches:
+            if batch.tell(_SLICE_S, self._ticks) and batches:
                 for address, message in batch.messages:
                     self._hub.send(address, message)
                 batches.popleft()
