@@ -43,7 +43,7 @@ def test_a_call_that_is_stepped_by_hand_and_left_is_named() -> None:
 
     async def main(resonate: Resonate) -> str:
         resonate.register(flow)
-        with pytest.raises(ContextMisuseError, match="'f.1' was stepped by hand") as raised:
+        with pytest.raises(ContextMisuseError, match=r"'f\.1' was stepped by hand") as raised:
             await resonate.run("f", flow)
         return type(raised.value).__name__
 
