@@ -57,6 +57,11 @@ async def added_between(ctx: Context) -> list[Any]:
     return [first, second, await go, await ctx.run(ship, "42")]
 
 
+async def limited(ctx: Context) -> list[Any]:
+    async with ctx.timeout(60):
+        return await old(ctx)
+
+
 async def added_at_the_end(ctx: Context) -> list[Any]:
     result = await old(ctx)
     await ctx.run(check)
@@ -310,6 +315,12 @@ def edits_of(dialect: str) -> list[Edit]:
 
 
 REORDERED = [
+    Edit(
+        "async: put under a time limit",
+        old,
+        limited,
+        ("'order.1'", f"{RECORDED} 'reserve' version 1", "asks for timeout"),
+    ),
     Edit(
         "async: branches reordered",
         branches,

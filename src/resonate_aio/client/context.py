@@ -317,7 +317,7 @@ class Context(Surroundings):
         delay_s = seconds(delay, "timeout")
         call: DurableCall[None] = DurableCall(TIMEOUT, self._branch(), None, (), {}, True)
         call.delay_s = delay_s
-        return TimeLimit(call)
+        return TimeLimit(call, sys._getframe(1))
 
     @property
     def time(self) -> Time:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import CancelledError
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, Self
 
 from .async_wait import AsyncWait
@@ -19,10 +19,11 @@ from .refusals import Dying
 class TimeLimit:
     """`async with ctx.timeout(seconds)`: a durable time limit (S11a)."""
 
-    __slots__ = ("_baseline", "_call", "_counted", "_expired", "_task")
+    __slots__ = ("_baseline", "_call", "_counted", "_expired", "_site", "_task")
 
-    def __init__(self, call: DurableCall[Any]) -> None:
+    def __init__(self, call: DurableCall[Any], site: FrameType) -> None:
         self._call = call
+        self._site = site.f_code, site.f_lasti
         self._expired = False
         self._baseline = 0
         self._counted = 0
@@ -45,6 +46,7 @@ class TimeLimit:
         self._task = asyncio.current_task()
         self._baseline = self._task.cancelling() if self._task is not None else 0
         self._call.expired = self._expire
+        self._call._code, self._call._instruction = self._site
         self._call.start()
         return self
 
