@@ -13,6 +13,7 @@ from hashlib import blake2b
 from ..errors import NonDeterminismError, ValueCodecError
 from ..protocol.records import Promise, is_timer, target_of
 from ..protocol.values import canonical, decode, shown
+from .call import CallKind
 from .log import EXPLICIT_HEADER, FINGERPRINT_HEADER, VOLATILE_HEADER
 
 _DIGEST_BYTES = 8
@@ -100,6 +101,12 @@ def _check_begun(record: Promise, asked: str, where: Callable[[], str]) -> None:
         f"{f' of {begun!r}' if begun else ''} that was begun apart from it: what follows an id "
         "after a dot names the calls of that id's function. Give one of the two another id"
     )
+
+
+def is_local(record: Promise) -> bool:
+    """Whether the record is of a call whose function runs in the execution that made it."""
+    recorded = (record.param.headers or {}).get(FINGERPRINT_HEADER, "")
+    return recorded.startswith(f"{CallKind.RUN}|")
 
 
 def function_of(record: Promise) -> str | None:

@@ -18,7 +18,7 @@ from ..protocol.requests import (
 )
 from .search import after, search_promises
 from .state import State
-from .transitions import PENDING, create, settle, touch
+from .transitions import PENDING, create, settle, tell_owner, touch
 
 
 def promise_get(state: State, request: PromiseGet, now_ms: int) -> Reply:
@@ -42,6 +42,7 @@ def promise_settle(state: State, request: PromiseSettle, now_ms: int) -> Reply:
         return absent("promise", request.id)
     if promise.state is PENDING:
         promise = settle(state, promise, request.state, request.value, now_ms)
+        tell_owner(state, promise)
     return Reply(200, promise)
 
 

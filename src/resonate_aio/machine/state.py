@@ -13,7 +13,7 @@ from .deadlines import Deadlines
 
 OutboxKey = tuple[str, ...]
 """("execute", task id), ("unblock", promise id, address), ("watched", promise id) or
-("held", promise id): settled by somebody else than the holder of its task."""
+("held", promise id): settled by somebody else than the holder of its task, or of its owner's."""
 
 WATCHED = "watched:"
 """The address of the shell itself: it hears of the promises it put into `State.watched`."""

@@ -169,6 +169,13 @@ def settle(
     return settled
 
 
+def tell_owner(state: State, promise: Promise) -> None:
+    """Whoever drives the execution that a call belongs to hears that others settled it (S13)."""
+    owner = state.tasks.get(promise.owner)
+    if owner is not None and owner.state is TASK_ACQUIRED:
+        state.outbox["held", promise.id] = (WATCHED, Unblock(promise))
+
+
 def settle_by_holder(
     state: State, promise: Promise, verdict: PromiseState, value: Value, now_ms: int
 ) -> Promise:

@@ -327,6 +327,7 @@ class Asking:
                 logs = call.body.logs_at_hand()
                 value = outlived(call, with_logs(value, logs) if logs else value)
             if call.promise_id != call.id:
+                scheduler.executions.unwatch(call)
                 settled = self._sharing.settled
             elif not call.durable:
                 state, value = judged(call, state, value, self._now_ms())

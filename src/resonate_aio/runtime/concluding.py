@@ -225,8 +225,10 @@ class Concluding:
         body.body = body  # a ctx call made in it even now dies, it is no misuse (S31)
         self._scheduler.executions.frame_gone(body.execution)
 
-    def overdue(self, call: DurableCall[Any]) -> None:
-        """A running local call has passed its own deadline: end it as from outside (S14)."""
+    def ended_outside(self, call: DurableCall[Any]) -> None:
+        """A local call was settled by others (S13), or has passed its deadline (S14): end it."""
+        if call.is_ended or call.cut or call.home.execution.life is not ALIVE:
+            return
         child = call.child
         if isinstance(child, LiveBody) and not child.is_over:
             self._scheduler.interrupts.abandon(child)

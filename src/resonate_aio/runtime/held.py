@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 from ..execution.call import Call
-from ..execution.execution import Execution
+from ..execution.execution import ALIVE, Execution
 from ..protocol.dialects import SEPARATORS, Dialect, dialect_of
 from ..protocol.records import Promise, Task
 from .awaitables import RootCall
@@ -46,6 +46,11 @@ class Held(Execution):
         self.knows = 0
         self.shared: dict[Call, None] | None = None
         self.watched: dict[Call, Callable[[Promise], None]] = {}
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether its function has not ended; when it has, our own fulfil is on its way."""
+        return self.life is ALIVE and (self.body is None or not self.body.is_over)
 
     def not_here_any_more(self) -> None:
         """It does not end here: who waits for it has to hear of it elsewhere."""

@@ -209,6 +209,8 @@ class Scheduler:
         body = LiveBody(self, execution, call, variables, owner)
         call.child = body
         self.begin(body)
+        if call.promise_id != call.id and self.store.in_process and not body.is_over:
+            self.executions.watch(call)  # anybody may settle it (S13)
         if call.timeout_at_ms < parent.call.timeout_at_ms and not body.is_over:
             self.executions.at_deadline(call)
 

@@ -14,6 +14,7 @@ from ..clock import Clock
 from ..errors import ResonateStoreError
 from ..execution.call import TIMEOUT, Call, CallKind
 from ..execution.execution import ALIVE
+from ..execution.fingerprint import is_local
 from ..protocol.records import Promise, is_pending
 from ..protocol.requests import PromiseGet
 from .awaitables import DurableCall
@@ -120,10 +121,20 @@ class Waits:
             self._worker.lost(execution, call)
             return
         scheduler = self._worker.scheduler
-        is_derived = call.promise_id == call.id
-        scheduler.soon(
-            scheduler.settled if is_derived else scheduler.sharing.settled, call, promise
-        )
+        if isinstance(call.child, LiveBody) and not call.child.is_over:
+            scheduler.concluding.ended_outside(call)
+        elif call.promise_id == call.id:
+            scheduler.soon(scheduler.settled, call, promise)
+        else:
+            scheduler.soon(scheduler.sharing.settled, call, promise)
+
+    def settled_outside(self, promise: Promise, owner: Held | None) -> None:
+        """The promise of a local call was settled, not by its function: that ends it (S13)."""
+        if owner is None or not is_local(promise):
+            return
+        call = next((body.call for body in owner.bodies if body.id == promise.id), None)
+        if isinstance(call, DurableCall):
+            self._worker.scheduler.concluding.ended_outside(call)
 
     def unwatch(self, call: Call) -> None:
         """Do not hear of it any more."""
@@ -166,7 +177,7 @@ class Waits:
         if self._clock.now_ms() < call.timeout_at_ms:
             self.at_deadline(call)
         elif not self._is_remote or call.is_volatile:
-            self._worker.scheduler.concluding.overdue(call)
+            self._worker.scheduler.concluding.ended_outside(call)
         else:
             child = call.child
             if isinstance(child, LiveBody) and not child.is_over:

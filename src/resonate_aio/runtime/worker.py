@@ -255,12 +255,12 @@ class Worker:
         self._waits.forget(execution)
 
     def _taken_away(self, promise: Promise) -> None:
-        """A promise whose task somebody held was settled, not by its holder (S13, S14)."""
+        """A promise that somebody held was settled, not by its holder (S13, S14)."""
         execution = self._held.get(promise.id)
-        if execution is None or execution.life is not ALIVE:
+        if execution is None:
+            self._waits.settled_outside(promise, self._held.get(promise.owner))
+        if execution is None or not execution.is_under_way:
             return
-        if (body := execution.body) is not None and body.is_over:
-            return  # our own fulfil is on its way
         logger.info("%r was settled from outside: %s", promise.id, promise.state)
         self.scheduler.interrupts.drop(execution, Life.CANCELED)
         self._held.pop(execution.id, None)

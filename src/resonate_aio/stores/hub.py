@@ -208,7 +208,7 @@ class Hub:
             return  # a promise whose target tag is this address has no worker
         promise = message.promise
         watchers = [*self._watchers.pop(promise.id, ())]
-        if "resonate:target" in promise.tags:
+        if "resonate:target" in promise.tags or promise.owner:
             members = [member for group in self._groups.values() for member in group]
             watchers += [member.taken for member in members if member.taken is not None]
         for settled in watchers:
