@@ -58,6 +58,7 @@ class Interruptible(Carrying):
         open_calls: Calls that must end before the body may (S22).
         cancels: How often its caller passed a cancel on to it.
         passing: The wait whose cancel was last passed on to the call it is for.
+        is_limiting: A time limit has its turn, and cancels.
     """
 
     call: Call
@@ -69,6 +70,8 @@ class Interruptible(Carrying):
     _log: list[Batch] | None = None
     _logged_interruptions: set[str] | None = None
     _kept: dict[Any, Kept] | None = None
+    is_limiting: bool = False
+    _limited: dict[Wait, None] | None = None  # waits that limits ended, in their turns
     _came: dict[str, int] | None = None  # cancel -> how much the body had done when it came
     waiting: dict[str, Input]
     at: dict[Any, Wait]
@@ -99,6 +102,8 @@ class Interruptible(Carrying):
             cancelling: Its count of cancel requests, by which a kept cancel is dropped.
             came_at: The wait it first arrived at: this one, or one that did not let it through.
         """
+        if self.is_limiting and self._log is not None:
+            self._limited = {**(self._limited or {}), wait: None}
         if wait.interrupted:
             return Interruption.QUEUED
         call = wait.call
@@ -209,15 +214,23 @@ class Interruptible(Carrying):
         """It is the turn of a time limit, which is to cancel this task (S11a).
 
         A cancel that came earlier than on the first run, and whose turn is later, is kept: there
-        the limit ended the wait that it found the task at.
+        the limit ended the wait that it found the task at. Until `is_limiting` is taken back, the
+        cancels that arrive are the limit's.
         """
+        self.is_limiting = True
         wait = self.at.get(owner)
         if wait is not None and self._is_overtaken(wait):
             self.keep(owner, cancelling, came_at=wait)
 
     def _is_overtaken(self, wait: Wait) -> bool:
-        """Whether the log gives what is given now before the interruption that waits (S11)."""
+        """Whether the log gives what is given now before the interruption that waits (S11).
+
+        It may not, where a limit that had its turn has ended the wait: others that have theirs
+        before the interruption found it so on the first run, too.
+        """
         if not wait.interrupted or self._log is None:
+            return False
+        if self._limited is not None and wait in self._limited:
             return False
         return any(wait.member in batch for batch in self._log[self.position :])
 

@@ -57,6 +57,7 @@ class TimeLimit:
             self._counted = self._baseline if under_way else self._task.cancelling()
             self._call.home.limit_expires(self._task, self._task.cancelling())
             self._task.cancel()
+            self._call.home.is_limiting = False
 
     async def __aexit__(
         self,
