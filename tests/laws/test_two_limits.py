@@ -36,6 +36,22 @@ async def one_in_the_other(ctx: Context) -> list[Any]:
     return [*seen, await ctx.run(step, 1), await ctx.run(step, 2)]
 
 
+async def late_on_a_replay(ctx: Context) -> list[Any]:
+    """Both are overdue when a replay comes to them, though one would have come first."""
+    await asyncio.sleep(1)
+    try:
+        async with ctx.timeout(0.6):
+            try:
+                async with ctx.timeout(0.3):
+                    await ctx.sleep(60)
+            except TimeoutError:
+                pass
+            await ctx.sleep(60)
+    except TimeoutError:
+        pass
+    return [await ctx.run(step, 1), await ctx.run(step, 2)]
+
+
 async def around_a_gather(ctx: Context) -> list[Any]:
     """The outer limit reaches the inner one's task through others."""
     seen: list[Any] = []
@@ -90,7 +106,8 @@ async def one_of_asyncio(ctx: Context) -> list[Any]:
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(
-    "flow", [one_in_the_other, around_a_gather, around_a_group, one_of_asyncio]
+    "flow",
+    [one_in_the_other, late_on_a_replay, around_a_gather, around_a_group, one_of_asyncio],
 )
 def test_they_do_after_any_crash(flow: Flow, seed: int) -> None:
     async def main(resonate: Resonate) -> Any:
