@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from resonate_aio import Context, Resonate
-from resonate_aio.errors import ResonateCanceledError
+from resonate_aio.errors import ResonateCanceledError, ResonateStoreError
 from resonate_aio.runtime.settings import Settings
 from resonate_aio.testing import crash_everywhere, simulate
 
@@ -117,6 +117,68 @@ def test_who_joined_the_call_hears_of_it_too() -> None:
         return list(await asyncio.wait_for(asyncio.gather(*handles), 1))
 
     assert simulate(main) == ["out"] * 3
+
+
+def test_a_call_below_one_with_an_id_of_its_own() -> None:
+    """Its owner is that id, which is no execution."""
+
+    async def outer(ctx: Context) -> str:
+        return f"{await ctx.run(waits)} of {ctx.id}"
+
+    async def flow(ctx: Context) -> str:
+        return await ctx.run(outer).options(id="mine")
+
+    async def main(resonate: Resonate) -> str:
+        resonate.register(flow)
+        handle = resonate.begin_run("f", flow)
+        await asyncio.sleep(1)
+        await resonate.promises.resolve("mine.1", value="out")
+        return await handle.result(timeout=1)
+
+    assert simulate(main) == "out of mine"
+
+
+@pytest.mark.parametrize("at_s", [0.0, 0.5])
+async def test_before_a_replay_comes_to_it(tmp_path: Path, at_s: float) -> None:
+    """What was read of it before is out of date; its function does not run."""
+
+    async def flow(ctx: Context) -> str:
+        await asyncio.sleep(0.6)
+        return await ctx.run(waits)
+
+    def client() -> Resonate:
+        made = Resonate.local(path=tmp_path / "app.db")
+        made.register(flow)
+        return made
+
+    async with client() as resonate:
+        await resonate.begin_run("f", flow).created()
+        await asyncio.sleep(0.9)
+    async with client() as resonate:
+        await asyncio.sleep(at_s)
+        await resonate.promises.resolve("f.1", value="out")
+        assert await resonate.get("f").result(timeout=5) == "out"
+
+
+def test_before_its_function_could_begin() -> None:
+    """Its promise stands, and its function is in the queue behind others."""
+
+    async def flow(ctx: Context) -> list[str]:
+        return list(await asyncio.gather(*(ctx.run(waits) for _ in range(300))))
+
+    async def main(resonate: Resonate) -> list[str]:
+        resonate.register(flow)
+        handle = resonate.begin_run("f", flow)
+        for n in range(300):
+            while True:
+                try:
+                    await resonate.promises.resolve(f"f.{n + 1}", value="out")
+                    break
+                except ResonateStoreError:
+                    await asyncio.sleep(0)
+        return list(await handle.result(timeout=1))
+
+    assert simulate(main) == ["out"] * 300
 
 
 async def test_a_thread_is_not_waited_for(tmp_path: Path) -> None:

@@ -68,6 +68,7 @@ class Execution:
         joint: What stands between its id and its calls' suffixes (S61).
         life: Whether its frames may still record.
         bodies: Every live body, held strongly (S30); ordered by start.
+        settled_outside: Ids of calls that others settled before their functions began here.
     """
 
     __slots__ = (
@@ -82,6 +83,7 @@ class Execution:
         "life",
         "remembers",
         "root",
+        "settled_outside",
         "version",
     )
 
@@ -92,6 +94,7 @@ class Execution:
         self.life = ALIVE
         self.joint = "."
         self.bodies: dict[Body, Body] = {}
+        self.settled_outside: set[str] | None = None
         self.error: BaseException | None = None
         self._records: dict[str, Promise] = _NO_RECORDS
         self._by_body: dict[str, list[Promise]] = _NO_BODIES

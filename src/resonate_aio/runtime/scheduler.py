@@ -203,6 +203,10 @@ class Scheduler:
             return
         if call.closed or parent.is_dead:
             return  # it was given up, or who asked for it was ended meanwhile
+        gone = execution.settled_outside
+        if gone is not None and call.promise_id in gone:
+            self.concluding.ended_outside(call)
+            return
         variables = call.variables if call.variables is not None else copy_context()
         call.variables = None
         owner = call.promise_id if call.promise_id != call.id else parent.owner

@@ -143,6 +143,12 @@ class Sharing:
         runner = self._runners.by_id.get(call.promise_id)
         return runner is not None and runner is not call and _is_run(runner)
 
+    def runner_of(self, id: str) -> Execution | None:
+        """The execution of this client that runs the function of an explicit id."""
+        call = self._runners.by_id.get(id)
+        is_ours = call is not None and call.home.scheduler is self._scheduler
+        return call.home.execution if call is not None and is_ours else None
+
     def given_away(self, call: DurableCall[Any]) -> None:
         """Its wait was interrupted while others wait, too: it hears of the end, like them."""
         heir = self.let_go(call)

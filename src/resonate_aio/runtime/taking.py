@@ -64,6 +64,8 @@ class Taking:
         self._under_way: dict[asyncio.Task[None], None] = {}
         """All of them: who begins an execution may do so while a message's task takes it."""
         self._came_meanwhile: dict[str, Execute] = {}
+        self.settled_outside: dict[str, set[str]] = {}
+        """Of each execution whose records are being read: the calls that others settled since."""
 
     @property
     def tasks(self) -> list[asyncio.Task[None]]:
@@ -178,14 +180,20 @@ class Taking:
         # bring to light.
         is_new = task.version == 1 and not self._store.in_process
         given_up = self._worker.scheduler.sharing.given_up
-        records = [] if is_new else await self._store.load(task.id)
-        root = self.root(callee, promise, options)
-        await open_arguments(root, promise, self._worker.encoders)
+        settled_outside: set[str] = set()
+        self.settled_outside[task.id] = settled_outside
+        try:
+            records = [] if is_new else await self._store.load(task.id)
+            root = self.root(callee, promise, options)
+            await open_arguments(root, promise, self._worker.encoders)
+        finally:
+            del self.settled_outside[task.id]
         if root.data is not None and not root.takes_live:
             plain = decode(root.data)
             callee.rebuild(plain["args"], plain["kwargs"])
         held = Held(task, promise, root, callee)
         held.knows = given_up
+        held.settled_outside = settled_outside or None
         return held, records
 
     async def _refuse(self, task: Task, error: Exception) -> None:

@@ -22,6 +22,7 @@ from .bodies import LiveBody
 from .held import Held
 
 if TYPE_CHECKING:
+    from .taking import Taking
     from .worker import Worker
 
 _LONGEST_TIMER_S: Final = 300.0
@@ -40,10 +41,11 @@ _TIMED: Final = (CallKind.SLEEP, TIMEOUT)
 class Waits:
     """The worker's part that waits."""
 
-    __slots__ = ("_clock", "_is_remote", "_loop", "_store", "_watched", "_worker")
+    __slots__ = ("_clock", "_is_remote", "_loop", "_store", "_taking", "_watched", "_worker")
 
-    def __init__(self, worker: Worker, clock: Clock) -> None:
+    def __init__(self, worker: Worker, taking: Taking, clock: Clock) -> None:
         self._worker = worker
+        self._taking = taking
         self._store = worker.store
         self._loop = worker.loop
         self._clock = clock
@@ -130,11 +132,21 @@ class Waits:
 
     def settled_outside(self, promise: Promise, owner: Held | None) -> None:
         """The promise of a local call was settled, not by its function: that ends it (S13)."""
-        if owner is None or not is_local(promise):
+        if not is_local(promise):
+            return  # its call watches it
+        if (meanwhile := self._taking.settled_outside.get(promise.owner)) is not None:
+            meanwhile.add(promise.id)
+        scheduler = self._worker.scheduler
+        execution = owner or scheduler.sharing.runner_of(promise.owner)
+        if execution is None:
             return
-        call = next((body.call for body in owner.bodies if body.id == promise.id), None)
+        call = next((body.call for body in execution.bodies if body.id == promise.id), None)
         if isinstance(call, DurableCall):
-            self._worker.scheduler.concluding.ended_outside(call)
+            scheduler.concluding.ended_outside(call)
+        elif execution.settled_outside is None:
+            execution.settled_outside = {promise.id}
+        else:
+            execution.settled_outside.add(promise.id)
 
     def unwatch(self, call: Call) -> None:
         """Do not hear of it any more."""

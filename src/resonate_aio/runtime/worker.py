@@ -101,7 +101,7 @@ class Worker:
         self._listens = False
         self._stopping: Stopping | None = None
         self._idling = Idling(self)
-        self._waits = Waits(self, clock)
+        self._waits = Waits(self, self._taking, clock)
         self._unheard = Unheard(self.loop, listeners, self._waits.is_watched)
         self.watch = self._waits.watch
         """Hear when a call's promise is settled."""
