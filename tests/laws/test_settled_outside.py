@@ -5,14 +5,21 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from resonate_aio import Context, Resonate
-from resonate_aio.errors import ResonateCanceledError, ResonateStoreError
+from resonate_aio.errors import (
+    ContextMisuseError,
+    ResonateCanceledError,
+    ResonateStoreError,
+    ResonateTimedoutError,
+)
 from resonate_aio.runtime.settings import Settings
+from resonate_aio.stores.memory import MemoryStore
 from resonate_aio.testing import crash_everywhere, simulate
 
 pytestmark = pytest.mark.law
@@ -147,7 +154,7 @@ async def test_before_a_replay_comes_to_it(tmp_path: Path, at_s: float) -> None:
         return await ctx.run(waits)
 
     def client() -> Resonate:
-        made = Resonate.local(path=tmp_path / "app.db")
+        made = Resonate.local(path=tmp_path / "app.db", stop_timeout=0)
         made.register(flow)
         return made
 
@@ -179,6 +186,57 @@ def test_before_its_function_could_begin() -> None:
         return list(await handle.result(timeout=1))
 
     assert simulate(main) == ["out"] * 300
+
+
+@pytest.mark.parametrize("how", ["settled", "overdue"])
+async def test_nobody_hears_of_what_an_ended_call_waited_for(how: str) -> None:
+    """What was asked for below it is forgotten with it."""
+
+    async def below(ctx: Context, n: int) -> Any:
+        return await ctx.run(waits).options(id=f"mine-{n}")
+
+    async def parked(ctx: Context, n: int) -> Any:
+        return await (await ctx.promise(id=f"go-{n}"))
+
+    async def flow(ctx: Context) -> int:
+        for n in range(4):
+            call = ctx.run(below if n % 2 else parked, n)
+            with suppress(ResonateTimedoutError):
+                await (call.options(timeout=0.05) if how == "overdue" else call)
+        await ctx.sleep(1)
+        return 1
+
+    store = MemoryStore()
+    async with Resonate(store=store) as resonate:
+        resonate.register(flow)
+        handle = await resonate.begin_run("f", flow).created()
+        for n in range(4):
+            await asyncio.sleep(0.1)
+            if how == "settled":
+                await resonate.promises.resolve(f"f.{n + 1}", value="out")
+        await asyncio.sleep(0.1)
+        assert set(store._hub._watchers) == {"f.5"}
+        assert await handle == 1
+        assert not store._hub._watchers
+
+
+def test_what_fails_in_its_turn_stops_the_execution_by_name() -> None:
+    """S42: a call that was stepped by hand and left cannot be given what others settled."""
+
+    async def flow(ctx: Context) -> Any:
+        left = ctx.run(waits).__await__()
+        left.send(None)
+        return await ctx.run(waits)
+
+    async def main(resonate: Resonate) -> None:
+        resonate.register(flow)
+        handle = resonate.begin_run("f", flow)
+        await asyncio.sleep(1)
+        await resonate.promises.resolve("f.1", value="out")
+        with pytest.raises(ContextMisuseError, match="stepped by hand"):
+            await handle.result(timeout=10)
+
+    simulate(main)
 
 
 async def test_a_thread_is_not_waited_for(tmp_path: Path) -> None:

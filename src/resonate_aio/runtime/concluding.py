@@ -225,7 +225,7 @@ class Concluding:
         body.body = body  # a ctx call made in it even now dies, it is no misuse (S31)
         self._scheduler.executions.frame_gone(body.execution)
 
-    def ended_outside(self, call: DurableCall[Any]) -> None:
+    def ended_outside(self, call: DurableCall[Any], _: Any = None) -> None:
         """A local call was settled by others (S13), or has passed its deadline (S14): end it."""
         if call.is_ended or call.cut or call.home.execution.life is not ALIVE:
             return

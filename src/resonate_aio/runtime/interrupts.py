@@ -279,6 +279,8 @@ class Interrupts:
         child.is_over = child.is_dead = child.abandoned = True
         child.execution.end(child)
         child.stop_timers()
+        for wait in child.at.values():
+            self._scheduler.executions.unwatch(wait.call)
         for other in _running_below(child):
             self.abandon(other)
             call = other.call

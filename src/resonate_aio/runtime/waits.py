@@ -124,7 +124,7 @@ class Waits:
             return
         scheduler = self._worker.scheduler
         if isinstance(call.child, LiveBody) and not call.child.is_over:
-            scheduler.concluding.ended_outside(call)
+            scheduler.soon(scheduler.concluding.ended_outside, call)
         elif call.promise_id == call.id:
             scheduler.soon(scheduler.settled, call, promise)
         else:
@@ -142,7 +142,7 @@ class Waits:
             return
         call = next((body.call for body in execution.bodies if body.id == promise.id), None)
         if isinstance(call, DurableCall):
-            scheduler.concluding.ended_outside(call)
+            scheduler.soon(scheduler.concluding.ended_outside, call)
         elif execution.settled_outside is None:
             execution.settled_outside = {promise.id}
         else:
@@ -189,7 +189,8 @@ class Waits:
         if self._clock.now_ms() < call.timeout_at_ms:
             self.at_deadline(call)
         elif not self._is_remote or call.is_volatile:
-            self._worker.scheduler.concluding.ended_outside(call)
+            scheduler = self._worker.scheduler
+            scheduler.soon(scheduler.concluding.ended_outside, call)
         else:
             child = call.child
             if isinstance(child, LiveBody) and not child.is_over:
