@@ -208,7 +208,8 @@ class DurableCall(Call, Yieldable, Coroutine[Any, Any, R], Generic[R]):
         branch = branch_here()
         if branch is None or branch.body is not home:
             raise ContextMisuseError(misuse(home, branch))
-        if branch is home and current_task() is not home.task:
+        task = current_task()
+        if branch is home and task is not home.task:
             home.refused(self)
             raise ContextMisuseError(unstamped(home))
         if self.state is CALLED:
@@ -216,9 +217,9 @@ class DurableCall(Call, Yieldable, Coroutine[Any, Any, R], Generic[R]):
         if not self.direct:
             return DurablePromise(self)  # type: ignore[return-value]  # begin_*: R is the Promise
         if self.state is not GIVEN:
-            wait = AsyncWait(self, home, True, current_task())
+            wait = AsyncWait(self, home, True, task)
             begun = home.scheduler.wait_begun
-            begun(home, wait, wait.task)
+            begun(home, wait, task)
             yield wait
         if self.failed:
             raise self.value

@@ -213,9 +213,11 @@ class Scheduler:
         body = LiveBody(self, execution, call, variables, owner)
         call.child = body
         self.begin(body)
-        if call.promise_id != call.id and self.store.in_process and not body.is_over:
+        if body.is_over:
+            return  # nearly every leaf
+        if call.promise_id != call.id and self.store.in_process:
             self.executions.watch(call)  # anybody may settle it (S13)
-        if call.timeout_at_ms < parent.call.timeout_at_ms and not body.is_over:
+        if call.timeout_at_ms < parent.call.timeout_at_ms:
             self.executions.at_deadline(call)
 
     def begin(self, body: LiveBody) -> None:
