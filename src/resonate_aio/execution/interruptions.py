@@ -71,7 +71,7 @@ class Interruptible(Carrying):
     _logged_interruptions: set[str] | None = None
     _kept: dict[Any, Kept] | None = None
     is_limiting: bool = False
-    _limited: dict[Wait, None] | None = None  # waits that limits ended, in their turns
+    _limited: list[Wait] | None = None  # waits that limits ended, in their turns
     _came: dict[str, int] | None = None  # cancel -> how much the body had done when it came
     waiting: dict[str, Input]
     at: dict[Any, Wait]
@@ -102,8 +102,9 @@ class Interruptible(Carrying):
             cancelling: Its count of cancel requests, by which a kept cancel is dropped.
             came_at: The wait it first arrived at: this one, or one that did not let it through.
         """
-        if self.is_limiting and self._log is not None:
-            self._limited = {**(self._limited or {}), wait: None}
+        if self.is_limiting:
+            at = self.at.values()
+            self._limited = [wait, *(other for other in self._limited or () if other in at)]
         if wait.interrupted:
             return Interruption.QUEUED
         call = wait.call
@@ -213,9 +214,8 @@ class Interruptible(Carrying):
     def limit_expires(self, owner: Any, cancelling: int) -> None:
         """It is the turn of a time limit, which is to cancel this task (S11a).
 
-        A cancel that came earlier than on the first run, and whose turn is later, is kept: there
-        the limit ended the wait that it found the task at. Until `is_limiting` is taken back, the
-        cancels that arrive are the limit's.
+        A cancel that waits for a later turn is kept: the limit ends the wait that it finds the
+        task at. Until `is_limiting` is taken back, the cancels that arrive are the limit's.
         """
         self.is_limiting = True
         wait = self.at.get(owner)
@@ -223,16 +223,13 @@ class Interruptible(Carrying):
             self.keep(owner, cancelling, came_at=wait)
 
     def _is_overtaken(self, wait: Wait) -> bool:
-        """Whether the log gives what is given now before the interruption that waits (S11).
+        """Whether what is given now comes before the interruption that waits for its turn (S11).
 
-        It may not, where a limit that had its turn has ended the wait: others that have theirs
-        before the interruption found it so on the first run, too.
+        It may have come earlier than on the first run. What a limit's turn led to has not.
         """
-        if not wait.interrupted or self._log is None:
+        if not wait.interrupted or wait.member not in self.waiting:
             return False
-        if self._limited is not None and wait in self._limited:
-            return False
-        return any(wait.member in batch for batch in self._log[self.position :])
+        return self._limited is None or wait not in self._limited
 
     def keep(
         self,
