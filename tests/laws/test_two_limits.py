@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from resonate_aio import Context, Resonate
+from resonate_aio.errors import ResonateTimedoutError
+from resonate_aio.runtime.settings import Settings
 from resonate_aio.testing import crash_everywhere
 
 pytestmark = pytest.mark.law
@@ -102,6 +105,78 @@ async def one_of_asyncio(ctx: Context) -> list[Any]:
         pass
     # Which are heard of depends on when a crash was: asyncio's starts from zero then.
     return [await ctx.run(step, 1), await ctx.run(step, 2)]
+
+
+async def sleeps(ctx: Context, *delays_s: float) -> None:
+    for delay_s in delays_s:
+        await ctx.sleep(delay_s)
+
+
+async def work(ctx: Context) -> None:
+    await ctx.sleep(60)
+    await ctx.run(step, 1)
+    await ctx.run(long_step)
+
+
+async def long_step(ctx: Context) -> None:
+    await asyncio.sleep(60)
+
+
+async def among_others(ctx: Context) -> list[Any]:
+    """A limit has its turn alone, before a cancel that waits at the same place already."""
+
+    async def limited() -> None:
+        with suppress(TimeoutError):
+            async with ctx.timeout(0.3):
+                try:
+                    with suppress(ResonateTimedoutError):
+                        await ctx.run(sleeps, 0.1).options(timeout=0.3)
+                finally:
+                    await ctx.run(sleeps, 60)
+
+    async def begun() -> None:
+        await (await ctx.begin_run(work))
+        await ctx.run(step, 1)
+
+    async def long() -> None:
+        await ctx.run(long_step)
+        await ctx.sleep(60)
+
+    async def second() -> None:
+        await ctx.run(step, 1)
+        with suppress(TimeoutError):
+            async with ctx.timeout(0.3):
+                await ctx.sleep(60)
+        await ctx.run(step, 2)
+
+    async def group() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(long())
+            tasks.create_task(second())
+
+    with suppress(TimeoutError):
+        async with ctx.timeout(0.3):
+            tasks = [asyncio.create_task(part()) for part in (limited, begun, group)]
+            try:
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+    return [await ctx.run(step, 1), await ctx.run(step, 2)]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_they_do_where_functions_take_turns(seed: int) -> None:
+    async def main(resonate: Resonate) -> Any:
+        resonate.register(among_others)
+        return await resonate.run("f", among_others)
+
+    settings = Settings(workers=1)
+    report = crash_everywhere(
+        main, seed=seed, random_runs=60, between=30, values_vary=True, settings=settings
+    )
+    assert report.result == [1, 2]
 
 
 @pytest.mark.parametrize("seed", range(3))
