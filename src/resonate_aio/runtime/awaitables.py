@@ -208,8 +208,8 @@ class DurableCall(Call, Yieldable, Coroutine[Any, Any, R], Generic[R]):
         branch = branch_here()
         if branch is None or branch.body is not home:
             raise ContextMisuseError(misuse(home, branch))
-        task = current_task()
-        if branch is home and task is not home.task:
+        # The task is looked up twice: a frame that holds it is a cycle when it is dropped.
+        if branch is home and current_task() is not home.task:
             home.refused(self)
             raise ContextMisuseError(unstamped(home))
         if self.state is CALLED:
@@ -217,9 +217,9 @@ class DurableCall(Call, Yieldable, Coroutine[Any, Any, R], Generic[R]):
         if not self.direct:
             return DurablePromise(self)  # type: ignore[return-value]  # begin_*: R is the Promise
         if self.state is not GIVEN:
-            wait = AsyncWait(self, home, True, task)
+            wait = AsyncWait(self, home, True, current_task())
             begun = home.scheduler.wait_begun
-            begun(home, wait, task)
+            begun(home, wait, wait.task)
             yield wait
         if self.failed:
             raise self.value
