@@ -15,10 +15,11 @@ from ..protocol.requests import (
     PromiseSearch,
     PromiseSettle,
     Reply,
+    Unblock,
 )
 from .search import after, search_promises
-from .state import State
-from .transitions import PENDING, create, settle, tell_owner, touch
+from .state import WATCHED, State
+from .transitions import PENDING, TASK_ACQUIRED, create, settle, touch
 
 
 def promise_get(state: State, request: PromiseGet, now_ms: int) -> Reply:
@@ -42,8 +43,18 @@ def promise_settle(state: State, request: PromiseSettle, now_ms: int) -> Reply:
         return absent("promise", request.id)
     if promise.state is PENDING:
         promise = settle(state, promise, request.state, request.value, now_ms)
-        tell_owner(state, promise)
+        _tell_owner(state, promise)
     return Reply(200, promise)
+
+
+def _tell_owner(state: State, promise: Promise) -> None:
+    """Whoever drives the execution that a call belongs to hears that others settled it (S13).
+
+    What owns it may be a call with an explicit id, of which only its shell knows where it runs.
+    """
+    owner = state.tasks.get(promise.owner)
+    if promise.owner and (owner is None or owner.state is TASK_ACQUIRED):
+        state.outbox["held", promise.id] = (WATCHED, Unblock(promise))
 
 
 def promise_register_callback(state: State, request: PromiseRegisterCallback, now_ms: int) -> Reply:

@@ -169,16 +169,6 @@ def settle(
     return settled
 
 
-def tell_owner(state: State, promise: Promise) -> None:
-    """Whoever drives the execution that a call belongs to hears that others settled it (S13).
-
-    What owns it may be a call with an explicit id, of which only its shell knows where it runs.
-    """
-    owner = state.tasks.get(promise.owner)
-    if promise.owner and (owner is None or owner.state is TASK_ACQUIRED):
-        state.outbox["held", promise.id] = (WATCHED, Unblock(promise))
-
-
 def settle_by_holder(
     state: State, promise: Promise, verdict: PromiseState, value: Value, now_ms: int
 ) -> Promise:

@@ -56,8 +56,10 @@ class TimeLimit:
             under_way = self._call.home.is_being_cancelled(self._task) or _is_woken(self._task)
             self._counted = self._baseline if under_way else self._task.cancelling()
             self._call.home.limit_expires(self._task, self._task.cancelling())
-            self._task.cancel()
-            self._call.home.is_limiting = False
+            try:
+                self._task.cancel()
+            finally:
+                self._call.home.is_limiting = False
 
     async def __aexit__(
         self,
